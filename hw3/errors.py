@@ -1,0 +1,5 @@
+"""The one exception that means: the user's input is at fault, and here is what to do."""
+
+
+class InputError(ValueError):
+    """Input that cannot be used. The message names the file, the field and the remedy."""

@@ -1,0 +1,185 @@
+"""Records of runs: what was run, on which data, where, for how long, and what came out.
+
+A record is one JSON file that a person can read. It holds the evidence (integer counts or
+detections) from which every entry of its results can be derived again.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass, field, fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hw3.errors import InputError
+
+SCHEMA = 1
+PACKAGES = ("torch", "torchvision", "albumentations", "accelerate", "numpy")
+
+
+@dataclass
+class RunRecord:
+    """One run. The order of the fields is the order of the keys in the file."""
+
+    name: str
+    settings: dict[str, Any]
+    """The settings dataclass as a dictionary."""
+    data: dict[str, Any]
+    """kind (simulated or real), fingerprint, counts, split ids, note."""
+    seed: int
+    schema: int = SCHEMA
+    key: str = ""
+    """Hash of settings, data fingerprint and source code: what the run is found again by."""
+    command: str = ""
+    commit: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    hardware: dict[str, Any] = field(default_factory=dict)
+    seconds_training: float = 0.0
+    """Optimisation steps only, without validation, over all resumptions."""
+    seconds_per_image: float = 0.0
+    """Inference on the test part, wall clock."""
+    weights: dict[str, str] = field(default_factory=dict)
+    """sha256 of the trained weights file, and how the network was initialised."""
+    history: list[dict[str, Any]] = field(default_factory=list)
+    results: dict[str, Any] = field(default_factory=dict)
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def stem(self) -> str:
+        """File name without ending, for the record, its weights and its checkpoint."""
+        return f"{self.name}-{self.key[:10]}"
+
+    def save(self, path: Path) -> Path:
+        """Write the record to `path` so that a reader sees the old file or the new, never half."""
+        write_atomically(path, _dumps(self.__dict__).encode())
+        return path
+
+
+def load(path: Path) -> RunRecord:
+    """Read one record.
+
+    Raises:
+        InputError: if the file is no record, or of another schema version.
+    """
+    try:
+        content = json.loads(Path(path).read_text())
+        record = RunRecord(**{name: content[name] for name in _FIELDS})
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such record") from None
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path}: not a run record ({error!r}); write it anew with train"
+        ) from None
+    if record.schema != SCHEMA:
+        raise InputError(f"{path}: schema {record.schema}, but this version reads {SCHEMA}")
+    return record
+
+
+def find(folder: Path, record: RunRecord) -> RunRecord | None:
+    """The finished run with the same name and key in `folder`, or None: never a stale one."""
+    path = folder / f"{record.stem}.json"
+    if not path.exists():
+        return None
+    found = load(path)
+    return found if found.key == record.key else None
+
+
+def run_key(settings: dict[str, Any], fingerprint: str, sources: list[Path]) -> str:
+    """SHA-256 over the settings, the data's fingerprint and the code that decides the result."""
+    digest = hashlib.sha256(json.dumps([SCHEMA, settings, fingerprint], sort_keys=True).encode())
+    for path in sorted(sources):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def provenance() -> dict[str, Any]:
+    """Command, commit, versions and hardware of this process, as fields of a record."""
+    return {
+        "command": _command(),
+        "commit": _commit(),
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in PACKAGES},
+        "hardware": _hardware(),
+    }
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, as hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a neighbour, flush it to the disk, rename it over `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    with open(partial, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+_FIELDS = tuple(item.name for item in fields(RunRecord))
+
+
+def _dumps(value: Any, depth: int = 0) -> str:
+    """JSON with one line a key for three levels, and everything deeper on its key's line."""
+    if not isinstance(value, dict | list) or not value or depth == 3 or _is_plain_list(value):
+        return json.dumps(value, allow_nan=False)
+    pad = " " * (depth + 1)
+    if isinstance(value, list):
+        body = [pad + _dumps(item, 3) for item in value]
+    else:
+        keys = _FIELDS if depth == 0 else value
+        body = [f"{pad}{json.dumps(str(key))}: {_dumps(value[key], depth + 1)}" for key in keys]
+    opening, closing = "[]" if isinstance(value, list) else "{}"
+    return f"{opening}\n" + ",\n".join(body) + f"\n{' ' * depth}{closing}" + "\n" * (depth == 0)
+
+
+def _is_plain_list(value: Any) -> bool:
+    return isinstance(value, list) and not any(isinstance(item, dict | list) for item in value)
+
+
+def _command() -> str:
+    if "ipykernel" in sys.modules:
+        return "a notebook of the book"
+    program = Path(sys.argv[0])
+    module = program.name == "__main__.py"
+    start = ["python", "-m", program.parent.name] if module else [program.name]
+    profile = os.environ.get("HW3_PROFILE")
+    return f"HW3_PROFILE={profile} " * bool(profile) + shlex.join([*start, *sys.argv[1:]])
+
+
+def _commit() -> str:
+    def git(*arguments: str) -> str:
+        where = Path(__file__).parent
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, cwd=where)
+        return done.stdout.strip()
+
+    try:
+        head = git("rev-parse", "HEAD")
+        changed = head and git("status", "--porcelain", "--", ".")
+    except OSError:
+        return "unknown"
+    return (f"{head} with changes" if changed else head) or "unknown"
+
+
+def _hardware() -> dict[str, Any]:
+    if torch.cuda.is_available():
+        return {"device": torch.cuda.get_device_name(), "count": torch.cuda.device_count()}
+    cpu_info = Path("/proc/cpuinfo")
+    lines = cpu_info.read_text().splitlines() if cpu_info.exists() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    capability = torch.backends.cpu.get_cpu_capability()
+    return {
+        "device": f"CPU, {models[0] if models else platform.machine()} ({capability})",
+        "count": torch.get_num_threads(),
+    }

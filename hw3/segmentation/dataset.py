@@ -1,0 +1,362 @@
+"""LGG as its publisher lays it out: found, checked, decoded once, split.
+
+kaggle_3m/<patient_id>/<patient_id>_<slice_index>.tif        256 x 256 x 3 uint8
+kaggle_3m/<patient_id>/<patient_id>_<slice_index>_mask.tif   256 x 256 uint8, 0 and 255
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import tifffile
+import torch
+from tqdm import tqdm
+
+from hw3.errors import InputError
+from hw3.segmentation.augment import Augmentation
+
+KAGGLE_NAME = "mateuszbuda/lgg-mri-segmentation"
+THREADS = os.cpu_count() or 1
+ARRAYS = ("images", "masks", "native_masks")
+
+
+@dataclass(frozen=True)
+class LggDataset:
+    """All slices, sorted by patient and slice.
+
+    Attributes:
+        patient_ids: (n,) str.
+        slice_indices: (n,) int64, as in the file names.
+        images: (n, size, size, 3) uint8: pre-contrast, FLAIR, post-contrast.
+        masks: (n, size, size) uint8 in {0, 1}.
+        native_masks: (n, height, width) uint8 in {0, 1}, as published: what scores are counted on.
+        fingerprint: hash of every file's name and content.
+    """
+
+    patient_ids: np.ndarray
+    slice_indices: np.ndarray
+    images: np.ndarray
+    masks: np.ndarray
+    native_masks: np.ndarray
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return len(self.patient_ids)
+
+    def slice_id(self, index: int) -> str:
+        """The stem of the slice's file."""
+        return f"{self.patient_ids[index]}_{self.slice_indices[index]}"
+
+    def split_ids(self, split: dict[str, np.ndarray]) -> dict[str, dict[str, list[int]]]:
+        """A split as plain data: the slices of each patient in each part."""
+        return {
+            part: {
+                str(patient): self.slice_indices[own][self.patient_ids[own] == patient].tolist()
+                for patient in np.unique(self.patient_ids[own])
+            }
+            for part, own in split.items()
+        }
+
+
+def read_lgg(folder: Path, *, size: int, cache: Path) -> LggDataset:
+    """Check the files, decode them once into a memory-mapped cache, and open it.
+
+    Args:
+        folder: `kaggle_3m` or its parent. The archive's second copy of the patients, one level
+            down, is not read. Files beside the patients' folders are ignored.
+        size: side in pixels of `images` and `masks`; divisible by 16.
+        cache: folder for decoded arrays, keyed by content and size.
+
+    Raises:
+        InputError: with all faults of all files, each with its path: no slices at all, an image
+            without mask or the reverse, sizes that differ, a file that cannot be decoded, mask
+            values other than {0, 255} or {0, 1}.
+    """
+    if size <= 0 or size % 16:
+        raise InputError(f"image_size is {size}: choose a multiple of 16, such as 128 or 256")
+    pairs = find_slices(folder)
+    fingerprint = _fingerprint(pairs)
+    entry = cache / f"lgg-{fingerprint[:16]}-{size}"
+    if not entry.exists():
+        _decode(pairs, size, entry)
+    index = json.loads((entry / "index.json").read_text())
+    arrays = {name: np.load(entry / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
+    return LggDataset(
+        patient_ids=np.array(index["patient_ids"]),
+        slice_indices=np.array(index["slice_indices"]),
+        fingerprint=fingerprint,
+        **arrays,
+    )
+
+
+def find_slices(folder: Path) -> list[tuple[Path, Path]]:
+    """Pairs of image and mask files, sorted by patient and slice.
+
+    Raises:
+        InputError: if there are none, or some have no partner.
+    """
+    root = _patients_folder(Path(folder))
+    files = {path for path in root.glob("*/*.tif") if not path.parent.name.startswith("kaggle_3m")}
+    masks = {path for path in files if path.stem.endswith("_mask")}
+    partner = {path: path.with_name(f"{path.stem}_mask.tif") for path in files - masks}
+    faults = [
+        f"{image}: its mask {mask.name} is missing"
+        for image, mask in partner.items()
+        if mask not in masks
+    ]
+    faults += [f"{mask}: a mask without image" for mask in masks - set(partner.values())]
+    faults += [
+        f"{image}: name does not end in _<slice number>"
+        for image in partner
+        if _number(image) is None
+    ]
+    _report(faults)
+    if not partner:
+        raise InputError(
+            f"{root}: no <patient>/<patient>_<slice>.tif in it; give the folder kaggle_3m"
+        )
+    return sorted(partner.items(), key=lambda pair: (pair[0].parent.name, _number(pair[0])))
+
+
+def split_by_slice(dataset: LggDataset, seed: int) -> dict[str, np.ndarray]:
+    """80 / 10 / 10 % of the slices at random, as in the report: 3143 / 393 / 393 on the real data.
+
+    Slices of one patient land on both sides: see the section on leakage before believing a score.
+
+    Returns:
+        Sorted indices for train, validation, test.
+    """
+    held_out = round(0.1 * len(dataset))
+    order = np.random.default_rng(seed).permutation(len(dataset))
+    return _parts(order[2 * held_out :], order[:held_out], order[held_out : 2 * held_out])
+
+
+def split_by_patient(dataset: LggDataset, seed: int) -> dict[str, np.ndarray]:
+    """About 70 / 15 / 15 % of the patients of each site (TCGA_<site>_...), none in two parts.
+
+    A site with a single patient trains.
+
+    Returns:
+        Sorted indices of slices for train, validation, test.
+    """
+    generator = np.random.default_rng(seed)
+    patients = np.unique(dataset.patient_ids)
+    sites = np.array([patient.split("_")[1] if "_" in patient else "" for patient in patients])
+    part_of: dict[str, str] = {}
+    for site in np.unique(sites):
+        own = generator.permutation(patients[sites == site])
+        held_out = max(1, round(0.15 * len(own))) if len(own) >= 3 else 0
+        parts = ["validation"] * held_out + ["test"] * held_out
+        part_of |= dict(zip(own, parts + ["train"] * (len(own) - len(parts)), strict=True))
+    part = np.array([part_of[patient] for patient in dataset.patient_ids])
+    return _parts(*(np.flatnonzero(part == name) for name in ("train", "validation", "test")))
+
+
+SPLITS: dict[str, Callable[[LggDataset, int], dict[str, np.ndarray]]] = {
+    "slice": split_by_slice,
+    "patient": split_by_patient,
+}
+
+
+class SliceSamples(torch.utils.data.Dataset):
+    """Slices as samples for `hw3.training.fit`, indexed by (epoch, index).
+
+    A sample has `image` (3, size, size) uint8, `mask` (1, size, size) uint8 and `id`.
+    """
+
+    def __init__(
+        self, dataset: LggDataset, indices: np.ndarray, augmentation: Augmentation | None = None
+    ) -> None:
+        self.dataset, self.indices, self.augmentation = dataset, indices, augmentation
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
+        epoch, index = key
+        chosen = self.indices[index]
+        image, mask = np.array(self.dataset.images[chosen]), np.array(self.dataset.masks[chosen])
+        if self.augmentation is not None:
+            image, mask = self.augmentation(image, mask, epoch, index)
+        return {
+            "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
+            "mask": torch.from_numpy(np.ascontiguousarray(mask[None])),
+            "id": self.dataset.slice_id(chosen),
+        }
+
+
+def fetch_lgg(source: str, folder: Path) -> Path:
+    """Lay the real data set out below `folder`.
+
+    Args:
+        source: "kaggle" (through kagglehub; public, no account needed), the zip that Kaggle gives,
+            or a folder, which is used where it is.
+        folder: where a zip is unpacked.
+
+    Returns:
+        A folder for `read_lgg`.
+
+    Raises:
+        InputError: if the source is none of these, or holds no slices.
+    """
+    if source == "kaggle":
+        found = _from_kaggle()
+    elif (path := Path(source).expanduser()).is_dir():
+        found = path
+    elif path.is_file():
+        from hw3.archives import extract
+
+        found = extract(path, folder / "lgg")
+    else:
+        raise InputError(f"{source}: give `kaggle`, the zip that Kaggle gives, or a folder")
+    find_slices(found)
+    return found
+
+
+def read_image(path: Path) -> np.ndarray:
+    """One TIFF or PNG slice as (height, width, 3) uint8; a single channel is repeated.
+
+    Raises:
+        InputError: if it cannot be decoded, or is anything else.
+    """
+    image = _read_tiff(path) if path.suffix.lower() in (".tif", ".tiff") else _read_other(path)
+    if image.ndim == 2:
+        image = np.repeat(image[..., None], 3, axis=2)
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        found = f"{image.shape} {image.dtype}"
+        raise InputError(f"{path}: image is {found}; expected (height, width, 3) uint8")
+    return image
+
+
+def _from_kaggle() -> Path:
+    try:
+        import kagglehub
+    except ImportError:
+        raise InputError(
+            "kagglehub is missing: pip install 'hw3[kaggle]', or give the zip"
+        ) from None
+    try:
+        return Path(kagglehub.dataset_download(KAGGLE_NAME))
+    except Exception as error:  # kagglehub raises many kinds; all mean: not fetched
+        raise InputError(f"{KAGGLE_NAME} could not be fetched from Kaggle: {error}") from None
+
+
+def _patients_folder(folder: Path) -> Path:
+    for candidate in (folder / "kaggle_3m", folder, folder / "lgg-mri-segmentation/kaggle_3m"):
+        if candidate.is_dir() and next(candidate.glob("*/*.tif"), None):
+            return candidate
+    raise InputError(f"{folder}: no kaggle_3m/<patient>/<patient>_<slice>.tif found in it")
+
+
+def _number(image: Path) -> int | None:
+    ending = image.stem.rsplit("_", 1)[-1]
+    return int(ending) if ending.isdigit() else None
+
+
+def _fingerprint(pairs: Sequence[tuple[Path, Path]]) -> str:
+    def digest(path: Path) -> bytes:
+        return path.name.encode() + hashlib.blake2b(path.read_bytes(), digest_size=16).digest()
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        digests = pool.map(digest, [path for pair in pairs for path in pair])
+        return hashlib.blake2b(b"".join(digests), digest_size=16).hexdigest()
+
+
+def _decode(pairs: Sequence[tuple[Path, Path]], size: int, entry: Path) -> None:
+    """Write the arrays of all slices into a neighbour of `entry`, and rename it when complete."""
+    height, width = _first_shape(pairs)
+    partial = entry.with_name(f"{entry.name}.{os.getpid()}.partial")
+    partial.mkdir(parents=True)
+    shapes = ((size, size, 3), (size, size), (height, width))
+    arrays = {
+        name: np.lib.format.open_memmap(
+            partial / f"{name}.npy", mode="w+", dtype=np.uint8, shape=(len(pairs), *shape)
+        )
+        for name, shape in zip(ARRAYS, shapes, strict=True)
+    }
+
+    def decode(index: int) -> str | None:
+        try:
+            image, mask = _decode_pair(*pairs[index], (height, width))
+        except InputError as error:
+            return str(error)
+        arrays["images"][index] = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
+        arrays["masks"][index] = cv2.resize(mask, (size, size), interpolation=cv2.INTER_NEAREST)
+        arrays["native_masks"][index] = mask
+        return None
+
+    try:
+        with ThreadPoolExecutor(THREADS) as pool:
+            done = pool.map(decode, range(len(pairs)))
+            faults = list(
+                tqdm(done, "decoding", len(pairs), unit="slice", disable=None, leave=False)
+            )
+        _report([fault for fault in faults if fault])
+        index = {
+            "patient_ids": [image.parent.name for image, _ in pairs],
+            "slice_indices": [_number(image) for image, _ in pairs],
+        }
+        (partial / "index.json").write_text(json.dumps(index))
+        for array in arrays.values():
+            array.flush()
+        partial.rename(entry)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _first_shape(pairs: Sequence[tuple[Path, Path]]) -> tuple[int, int]:
+    """Height and width of the first slice that can be decoded: all others must agree with it."""
+    for image, _ in pairs:
+        with suppress(InputError):
+            return read_image(image).shape[:2]
+    raise InputError(f"{pairs[0][0].parent.parent}: none of the {len(pairs)} slices can be decoded")
+
+
+def _decode_pair(
+    image_path: Path, mask_path: Path, shape: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    image, mask = read_image(image_path), _read_tiff(mask_path)
+    if mask.ndim == 3 and (mask == mask[..., :1]).all():
+        mask = mask[..., 0]
+    if image.shape[:2] != mask.shape:
+        raise InputError(f"{mask_path}: mask is {mask.shape}, its image {image.shape[:2]}")
+    if image.shape[:2] != shape:
+        raise InputError(f"{image_path}: is {image.shape[:2]}, the first slice {shape}")
+    values = np.unique(mask).tolist()
+    if not (set(values) <= {0, 255} or set(values) <= {0, 1}):
+        raise InputError(f"{mask_path}: mask values {values[:5]}; expected 0 and 255, or 0 and 1")
+    return image, (mask > 0).astype(np.uint8)
+
+
+def _read_tiff(path: Path) -> np.ndarray:
+    try:
+        return tifffile.imread(path)
+    except Exception as error:  # tifffile and its codecs raise many kinds; all mean: unreadable
+        raise InputError(f"{path}: cannot be decoded as TIFF ({error}); fetch it again") from None
+
+
+def _read_other(path: Path) -> np.ndarray:
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if path.is_file() else None
+    if image is None:
+        raise InputError(f"{path}: no such image, or not one that can be decoded")
+    return image[..., ::-1] if image.ndim == 3 else image
+
+
+def _parts(train: np.ndarray, validation: np.ndarray, test: np.ndarray) -> dict[str, np.ndarray]:
+    return {"train": np.sort(train), "validation": np.sort(validation), "test": np.sort(test)}
+
+
+def _report(faults: list[str]) -> None:
+    if faults:
+        raise InputError(
+            f"{len(faults)} fault(s) in the data set:\n  " + "\n  ".join(sorted(faults))
+        )

@@ -1,0 +1,390 @@
+"""Question 1 from data to record: prepare, train, score, find again."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from accelerate import Accelerator
+from matplotlib.colors import to_rgb
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from hw3 import records, training
+from hw3.backbones import load_weights, save_weights
+from hw3.errors import InputError
+from hw3.profiles import Profile, SegmentationSettings, data_folder
+from hw3.records import RunRecord
+from hw3.segmentation.augment import Augmentation
+from hw3.segmentation.dataset import (
+    SPLITS,
+    LggDataset,
+    SliceSamples,
+    fetch_lgg,
+    read_image,
+    read_lgg,
+)
+from hw3.segmentation.losses import LOSSES, dice_loss
+from hw3.segmentation.metrics import SliceCounts, count_pixels, dice, iou, scores
+from hw3.segmentation.model import UNetVGG16
+from hw3.segmentation.simulate import simulate_lgg
+from hw3.style import PREDICTED
+
+
+def prepare(
+    profile: Profile, source: str | None = None, size: int | None = None
+) -> tuple[LggDataset, str]:
+    """The data set of a profile, and its kind: "simulated" or "real".
+
+    Simulated slices are made on the spot. Real ones are looked for in `source`, then in the data
+    folder, then fetched from Kaggle.
+
+    Args:
+        profile: decides between the two, and the sizes.
+        source: real data from elsewhere, see `hw3.segmentation.dataset.fetch_lgg`.
+        size: side to decode to, if it is not the profile's `image_size`.
+    """
+    folder, size = data_folder(), size or profile.segmentation.image_size
+    if source is None and profile.simulated:
+        root = simulate_lgg(
+            folder / f"simulated-{profile.name}",
+            patients=profile.patients,
+            slices=profile.slices,
+            size=profile.slice_size,
+            seed=profile.segmentation.seed,
+        )
+    elif source is None and (folder / "kaggle_3m").is_dir():
+        root = folder
+    else:
+        root = fetch_lgg(source or "kaggle", folder)
+    kind = "simulated" if source is None and profile.simulated else "real"
+    return read_lgg(root, size=size, cache=folder / "cache"), kind
+
+
+def run(
+    settings: SegmentationSettings,
+    dataset: LggDataset,
+    *,
+    kind: str,
+    name: str,
+    runs: Path,
+    note: str = "",
+    workers: int = 0,
+) -> tuple[RunRecord, UNetVGG16]:
+    """Train and score, or find the same run finished in `runs`, or go on with it where it stopped.
+
+    Args:
+        settings: of the run.
+        dataset: decoded at `settings.image_size`.
+        kind: "simulated" or "real", as stated in the record.
+        name: of the record.
+        runs: folder for the record, the weights and the checkpoint.
+        note: a remark on the data, kept in the record.
+        workers: processes that load data; 0 is best on two cores.
+
+    Returns:
+        The record, and the trained model in evaluation mode.
+    """
+    accelerator = training.make_accelerator(settings.mixed_precision)
+    split = SPLITS[settings.split](dataset, settings.seed)
+    record = _new_record(settings, dataset, split, name)
+    record.data = {"kind": kind, "note": note} | record.data
+    weights = runs / f"{record.stem}.safetensors"
+    if (found := records.find(runs, record)) and weights.exists():
+        return found, _trained(settings, weights).to(accelerator.device)
+
+    torch.manual_seed(settings.seed)
+    model = build(settings, settings.encoder_weights)
+    samples = SliceSamples(
+        dataset, split["train"], Augmentation(settings.seed) if settings.augment else None
+    )
+    optimizer = torch.optim.Adam(model.trained_parameters(), lr=settings.learning_rate)
+    record.history = training.fit(
+        model,
+        partial(train_step, loss=LOSSES[settings.loss]),
+        samples,
+        optimizer,
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        accelerator=accelerator,
+        scheduler=_scheduler(settings, optimizer, len(samples)),
+        validate=partial(
+            _validate, dataset, split["validation"], settings=settings, accelerator=accelerator
+        ),
+        workers=workers,
+        checkpoint=runs / f"{record.stem}.checkpoint.pt",
+        key=record.key,
+    )
+    _score(record, accelerator.unwrap_model(model), dataset, split, accelerator)
+    if accelerator.is_main_process:
+        save_weights(model, weights)
+        record.weights["sha256"] = records.file_sha256(weights)
+        record.save(runs / f"{record.stem}.json")
+    return record, model
+
+
+def build(settings: SegmentationSettings, encoder_weights: str) -> UNetVGG16:
+    """The network that the settings describe, in the memory layout that convolutions like."""
+    model = UNetVGG16(encoder_weights, settings.decoder_channels)
+    return model.to(memory_format=torch.channels_last)
+
+
+def train_step(model: nn.Module, batch: dict[str, Any], loss: Any) -> dict[str, Tensor]:
+    """One forward pass: the loss, and the counts and batch means that figure 1.4 draws."""
+    mask = batch["mask"]
+    logits = model(to_unit_range(batch["image"]))
+    with torch.no_grad():
+        predicted, truth = logits > 0, mask > 0
+        counts = torch.stack(
+            [(predicted & truth).sum(), (predicted & ~truth).sum(), (~predicted & truth).sum()]
+        )
+    return {"loss": loss(logits, mask), "counts": counts, "pixels": torch.tensor(mask.numel())}
+
+
+def to_unit_range(images: Tensor) -> Tensor:
+    """(batch, 3, height, width) uint8 to float in [0, 1], channels last."""
+    return images.to(memory_format=torch.channels_last).float() / 255
+
+
+@torch.inference_mode()
+def predict(model: nn.Module, images: np.ndarray, native: tuple[int, int]) -> np.ndarray:
+    """Tumour probabilities at the native resolution.
+
+    Args:
+        model: in evaluation mode.
+        images: (n, size, size, 3) uint8.
+        native: height and width of the result; logits are interpolated to it.
+
+    Returns:
+        (n, height, width) float32 in [0, 1].
+    """
+    return _to_native(_logits(model, images), native).sigmoid().cpu().numpy()
+
+
+@torch.inference_mode()
+def count(
+    model: nn.Module,
+    dataset: LggDataset,
+    indices: np.ndarray,
+    accelerator: Accelerator,
+    *,
+    batch_size: int = 16,
+    loss: Callable[[Tensor, Tensor], Tensor] = dice_loss,
+) -> tuple[SliceCounts, float]:
+    """Count pixels at probability 0.5 for every slice, at native resolution, in order.
+
+    Returns:
+        The counts, and the mean over the slices of the loss of their batch (at the network's
+        resolution), which is how a validation loss is commonly stated.
+    """
+    native = dataset.native_masks.shape[1:]
+
+    def count_batch(batch: np.ndarray) -> list[tuple[int, int, int, float]]:
+        logits = _logits(model, dataset.images[batch])
+        masks = torch.from_numpy(dataset.masks[batch])[:, None].to(logits.device)
+        batch_loss = loss(logits, masks).item()
+        predicted = (_to_native(logits, native) > 0).cpu().numpy()
+        pairs = zip(predicted, dataset.native_masks[batch], strict=True)
+        return [(*count_pixels(*pair), batch_loss) for pair in pairs]
+
+    batches = [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
+    rows = np.array(training.map_in_order(count_batch, batches, accelerator)).reshape(-1, 4)
+    counts = SliceCounts(
+        dataset.patient_ids[indices],
+        dataset.slice_indices[indices],
+        *rows[:, :3].T.astype(np.int64),
+        pixels=native[0] * native[1],
+    )
+    return counts, float(rows[:, 3].mean())
+
+
+def _logits(model: nn.Module, images: np.ndarray) -> Tensor:
+    """(n, 1, size, size) float32 logits of (n, size, size, 3) uint8 images."""
+    device = next(model.parameters()).device
+    batch = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).to(device)
+    return model(to_unit_range(batch)).float()
+
+
+def _to_native(logits: Tensor, native: tuple[int, int]) -> Tensor:
+    """(n, height, width) logits at the native resolution."""
+    if logits.shape[-2:] != native:
+        logits = interpolate(logits, size=native, mode="bilinear", align_corners=False)
+    return logits[:, 0]
+
+
+def derive_results(record: RunRecord) -> dict[str, Any]:
+    """Every entry of `record.results`, computed anew from `record.evidence`."""
+    pixels, batch_size = record.evidence["pixels_per_slice"], record.settings["batch_size"]
+    counts = {
+        part: SliceCounts.from_evidence(record.evidence[part], pixels)
+        for part in ("train", "validation", "test")
+    }
+    return {part: scores(own, batch_size=batch_size) for part, own in counts.items()}
+
+
+def predict_evidence(record: RunRecord, source: str, weights: Path) -> dict[str, Any]:
+    """The evidence of a record, predicted anew on the real data in `source`.
+
+    Raises:
+        InputError: if the data or the weights are not those of the record.
+    """
+    if records.file_sha256(weights) != record.weights["sha256"]:
+        raise InputError(f"{weights}: these are not the weights of record {record.name}")
+    settings = _settings_of(record)
+    folder = data_folder()
+    dataset = read_lgg(fetch_lgg(source, folder), size=settings.image_size, cache=folder / "cache")
+    if dataset.fingerprint != record.data["fingerprint"]:
+        raise InputError(f"{source}: these are not the data of record {record.name}")
+    accelerator = training.make_accelerator(settings.mixed_precision)
+    model = _trained(settings, weights).to(accelerator.device)
+    split = SPLITS[settings.split](dataset, settings.seed)
+    return _evidence(model, dataset, split, accelerator)
+
+
+def predict_files(
+    paths: Sequence[Path], record: RunRecord, weights: Path, folder: Path
+) -> Iterator[Path]:
+    """Segment image files of any size and write a mask and an overlay for each.
+
+    Args:
+        paths: TIFF or PNG, uint8, (height, width, 3) or (height, width): a single channel stands
+            for all three, as where LGG lacks a sequence.
+        record: of the run that made the weights.
+        weights: safetensors file.
+        folder: for `<stem>_mask.png` (0 and 255) and `<stem>_overlay.png` (outline).
+
+    Yields:
+        Each file written.
+    """
+    settings = _settings_of(record)
+    side = (settings.image_size, settings.image_size)
+    images = {path: read_image(path) for path in paths}
+    model = _trained(settings, weights)
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, image in images.items():
+        resized = cv2.resize(image, side, interpolation=cv2.INTER_AREA)
+        mask = (predict(model, resized[None], image.shape[:2])[0] > 0.5).astype(np.uint8)
+        outlines, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        red = tuple(round(255 * value) for value in to_rgb(PREDICTED))
+        overlay = cv2.drawContours(image.copy(), outlines, -1, red, 1)
+        for name, picture in (("mask", 255 * mask), ("overlay", overlay[..., ::-1])):
+            target = folder / f"{path.stem}_{name}.png"
+            records.write_atomically(target, cv2.imencode(".png", picture)[1].tobytes())
+            yield target
+
+
+def _settings_of(record: RunRecord) -> SegmentationSettings:
+    chosen = {name: value for name, value in record.settings.items() if name != "model"}
+    chosen["decoder_channels"] = tuple(chosen["decoder_channels"])
+    return SegmentationSettings(**chosen)
+
+
+def _trained(settings: SegmentationSettings, weights: Path) -> UNetVGG16:
+    model = build(settings, "random")
+    load_weights(model, weights)
+    return model.eval()
+
+
+def _new_record(
+    settings: SegmentationSettings,
+    dataset: LggDataset,
+    split: dict[str, np.ndarray],
+    name: str,
+) -> RunRecord:
+    chosen = {"model": "unet"} | asdict(settings)
+    here = Path(__file__).parent
+    deciding = ("augment", "dataset", "experiment", "losses", "metrics", "model")
+    sources = [here / f"{stem}.py" for stem in deciding] + [Path(training.__file__)]
+    chosen["encoder_weights"], initialised = _describe_weights(settings.encoder_weights)
+    data = {
+        "fingerprint": dataset.fingerprint,
+        "slices": len(dataset),
+        "patients": len(np.unique(dataset.patient_ids)),
+        "split": dataset.split_ids(split),
+    }
+    return RunRecord(
+        name=name,
+        settings=chosen,
+        data=data,
+        seed=settings.seed,
+        key=records.run_key(chosen, dataset.fingerprint, sources),
+        weights={"encoder": initialised},
+        **records.provenance(),
+    )
+
+
+def _describe_weights(weights: str) -> tuple[str, str]:
+    """What stands in a record for a weights setting: never a path of somebody's machine."""
+    if weights in ("imagenet", "random"):
+        return weights, {"imagenet": "torchvision VGG16_Weights.IMAGENET1K_FEATURES"}.get(
+            weights, "random, frozen"
+        )
+    if not Path(weights).is_file():
+        raise InputError(f"encoder_weights: {weights} is no file; give one, `imagenet` or `random`")
+    digest = records.file_sha256(Path(weights))
+    return Path(weights).name, f"file {Path(weights).name}, sha256 {digest}"
+
+
+def _scheduler(
+    settings: SegmentationSettings, optimizer: torch.optim.Optimizer, samples: int
+) -> torch.optim.lr_scheduler.LRScheduler | None:
+    if settings.schedule == "constant":
+        return None
+    steps = settings.epochs * max(1, samples // settings.batch_size)
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, settings.learning_rate, total_steps=steps, pct_start=0.2
+    )
+
+
+def _validate(
+    dataset: LggDataset,
+    indices: np.ndarray,
+    model: nn.Module,
+    *,
+    settings: SegmentationSettings,
+    accelerator: Accelerator,
+) -> dict[str, Any]:
+    loss, batch_size = LOSSES[settings.loss], settings.batch_size
+    counts, value = count(model, dataset, indices, accelerator, batch_size=batch_size, loss=loss)
+    result = scores(counts, batch_size=batch_size)
+    kept = ("dice", "iou", "accuracy", "dice_batch_mean", "iou_batch_mean")
+    return {"validation": {"loss": value} | {name: result[name] for name in kept}}
+
+
+def _score(
+    record: RunRecord,
+    model: nn.Module,
+    dataset: LggDataset,
+    split: dict[str, np.ndarray],
+    accelerator: Accelerator,
+) -> None:
+    """Fill in the record's results, evidence and times. The only place that reads the test part."""
+    clock = perf_counter()
+    record.evidence = _evidence(model, dataset, split, accelerator)
+    record.seconds_per_image = round((perf_counter() - clock) / len(dataset), 5)
+    record.results = derive_results(record)
+    record.seconds_training = round(sum(entry["seconds"] for entry in record.history), 1)
+    for entry in record.history:
+        counts, total = entry.pop("counts"), entry.pop("pixels")
+        entry["train"] = {
+            "loss": entry.pop("loss"),
+            "dice": float(dice(*counts)),
+            "iou": float(iou(*counts)),
+            "accuracy": 1 - (counts[1] + counts[2]) / total,
+        }
+
+
+def _evidence(
+    model: nn.Module, dataset: LggDataset, split: dict[str, np.ndarray], accelerator: Accelerator
+) -> dict[str, Any]:
+    counts = {
+        part: count(model, dataset, indices, accelerator)[0].to_evidence()
+        for part, indices in split.items()
+    }
+    return {"pixels_per_slice": dataset.native_masks[0].size} | counts

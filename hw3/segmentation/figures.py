@@ -1,0 +1,193 @@
+"""Figures 1.1 to 1.5. Each function draws one figure from arrays or a record."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from hw3.records import RunRecord
+from hw3.segmentation.augment import Augmentation
+from hw3.segmentation.dataset import LggDataset
+from hw3.segmentation.metrics import count_pixels, dice
+from hw3.segmentation.model import UNetVGG16
+from hw3.style import (
+    FROZEN,
+    MUTED,
+    PREDICTED,
+    TRAIN,
+    TRAINED,
+    TRUE,
+    VALIDATION,
+    label_line,
+    outline,
+    report_style,
+    show_image,
+)
+
+
+def slices_with_masks(dataset: LggDataset, indices: Sequence[int]) -> Figure:
+    """Figure 1.1: slices above their masks."""
+    images, masks = dataset.images[list(indices)], dataset.masks[list(indices)]
+    return _pairs(images, masks, [dataset.slice_id(index) for index in indices])
+
+
+def augmented_slices(
+    dataset: LggDataset, indices: Sequence[int], augmentation: Augmentation, epoch: int = 0
+) -> Figure:
+    """Figure 1.2: the same, each after one random draw of the transforms."""
+    drawn = [
+        augmentation(np.array(dataset.images[index]), np.array(dataset.masks[index]), epoch, index)
+        for index in indices
+    ]
+    images, masks = zip(*drawn, strict=True)
+    return _pairs(images, masks, [dataset.slice_id(index) for index in indices])
+
+
+def architecture(model: UNetVGG16, size: int) -> Figure:
+    """Figure 1.3: the network's levels with shapes and parameters, read off the model itself.
+
+    Args:
+        model: measured with one forward pass on the CPU.
+        size: side of the input in pixels.
+    """
+    shapes = _output_shapes(model, size)
+    levels = len(model.encoder)
+    with report_style():
+        figure, axes = plt.subplots(figsize=(8, 4.6))
+        for depth, block in enumerate(model.encoder):
+            _box(axes, 0, -depth, f"VGG16 block {depth + 1}", shapes[block], block)
+        for step, level in enumerate(model.decoder):
+            depth = levels - 2 - step
+            _box(axes, 2, -depth, f"decoder {depth + 1}", shapes[level], level)
+            axes.annotate(
+                "", (1.96, -depth), (1.04, -depth), arrowprops={"arrowstyle": "->", "color": MUTED}
+            )
+            axes.text(1.5, -depth + 0.07, "skip", ha="center", color=MUTED, fontsize=8)
+        for depth in range(levels - 1):
+            _arrow(axes, (0.5, -depth - 0.33), (0.5, -depth - 0.67), "max pool")
+            if depth < levels - 2:
+                _arrow(axes, (2.5, -depth - 0.67), (2.5, -depth - 0.33), "upsample × 2")
+        start, end = (1.04, -(levels - 1)), (2.5, -(levels - 2) - 0.33)
+        _arrow(axes, start, end, "upsample × 2", "angle,angleA=0,angleB=90")
+        _box(axes, 3.3, 0, "1 × 1 convolution", shapes[model.head], model.head)
+        _arrow(axes, (3.04, 0), (3.26, 0))
+        axes.set(xlim=(-0.1, 4.4), ylim=(-levels + 0.55, 0.5))
+        axes.set_axis_off()
+    return figure
+
+
+def curves(record: RunRecord, compare: RunRecord | None = None) -> Figure:
+    """Figure 1.4: accuracy, loss, IoU and Dice over epochs, training and validation."""
+    epochs = [entry["epoch"] for entry in record.history]
+    panels = {"accuracy": "Accuracy", "loss": "Loss", "iou": "IoU", "dice": "Dice"}
+    with report_style():
+        figure, grid = plt.subplots(2, 2, figsize=(8, 5.2), sharex=True)
+        for axes, (name, title) in zip(grid.flat, panels.items(), strict=True):
+            for part, color in (("train", TRAIN), ("validation", VALIDATION)):
+                values = [entry[part][name] for entry in record.history]
+                axes.plot(epochs, values, color=color, marker="o", markersize=3)
+                label_line(axes, epochs[-1], values[-1], "", color)
+            axes.set_title(title, loc="left")
+            axes.xaxis.get_major_locator().set_params(integer=True)
+        for axes in grid[1]:
+            axes.set_xlabel("epoch")
+        for part, color, y in (("training", TRAIN, 0.28), ("validation", VALIDATION, 0.14)):
+            grid[1, 1].text(0.97, y, part, color=color, ha="right", transform=grid[1, 1].transAxes)
+    return figure
+
+
+def evaluation(
+    dataset: LggDataset, indices: Sequence[int], probabilities: np.ndarray, threshold: float = 0.5
+) -> Figure:
+    """Figure 1.5: slices with the true outline and the predicted one, in the order given.
+
+    Args:
+        dataset: the data set.
+        indices: of n slices.
+        probabilities: (n, height, width) at native resolution.
+        threshold: above it, a pixel is called tumour.
+    """
+    columns = 5
+    rows = -(-len(indices) // columns)
+    with report_style():
+        figure, grid = plt.subplots(rows, columns, figsize=(8, 1.95 * rows), squeeze=False)
+        for axes in grid.flat:
+            axes.set_axis_off()
+        for axes, index, probability in zip(grid.flat, indices, probabilities, strict=False):
+            truth, predicted = dataset.native_masks[index], probability > threshold
+            side = truth.shape[0]
+            axes.imshow(dataset.images[index], extent=(-0.5, side - 0.5, side - 0.5, -0.5))
+            outline(axes, truth, TRUE)
+            outline(axes, predicted, PREDICTED, "dashed")
+            axes.set_title(_verdict(*count_pixels(predicted, truth)), fontsize=8)
+        figure.text(0.35, -0.03, "true outline", color=TRUE, ha="center")
+        figure.text(0.65, -0.03, "predicted outline (dashed)", color=PREDICTED, ha="center")
+    return figure
+
+
+def _verdict(true_positive: int, false_positive: int, false_negative: int) -> str:
+    if true_positive + false_negative:
+        score = float(dice(true_positive, false_positive, false_negative))
+        return f"Dice {score:.2f}" if true_positive else "tumour missed"
+    return f"false tumour, {false_positive} px" if false_positive else "rightly empty"
+
+
+def _pairs(images: Sequence, masks: Sequence, titles: Sequence[str]) -> Figure:
+    with report_style():
+        figure, grid = plt.subplots(2, len(images), figsize=(8, 3.5), squeeze=False)
+        for column, (image, mask, title) in enumerate(zip(images, masks, titles, strict=True)):
+            patient, _, number = title.rpartition("_")
+            show_image(grid[0, column], image, f"{patient[:12]}\nslice {number}")
+            show_image(grid[1, column], mask)
+    return figure
+
+
+def _output_shapes(model: UNetVGG16, size: int) -> dict[torch.nn.Module, tuple[int, ...]]:
+    shapes: dict[torch.nn.Module, tuple[int, ...]] = {}
+
+    def note(module: torch.nn.Module, _inputs: object, output: torch.Tensor) -> None:
+        shapes[module] = tuple(output.shape[1:])
+
+    parts = [*model.encoder, *model.decoder, model.head]
+    hooks = [part.register_forward_hook(note) for part in parts]
+    try:
+        with torch.inference_mode():
+            model.eval()(torch.zeros(1, 3, size, size, device=model.mean.device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return shapes
+
+
+def _box(
+    axes, x: float, y: float, name: str, shape: tuple[int, ...], part: torch.nn.Module
+) -> None:
+    parameters = list(part.parameters())
+    frozen = not any(parameter.requires_grad for parameter in parameters)
+    count = sum(parameter.numel() for parameter in parameters)
+    color = FROZEN if frozen else TRAINED
+    axes.add_patch(Rectangle((x, y - 0.33), 1.04, 0.66, color=color, alpha=0.25, linewidth=0))
+    axes.text(x + 0.52, y + 0.15, name, ha="center", va="center", weight="bold", fontsize=8)
+    axes.text(x + 0.52, y - 0.02, " × ".join(map(str, shape)), ha="center", va="center", fontsize=8)
+    state = "frozen" if frozen else "trained"
+    axes.text(
+        x + 0.52,
+        y - 0.19,
+        f"{count:,} {state}",
+        ha="center",
+        va="center",
+        fontsize=7.5,
+        color=MUTED,
+    )
+
+
+def _arrow(axes, start, end, text: str = "", connection: str = "arc3") -> None:
+    style = {"arrowstyle": "->", "color": MUTED, "connectionstyle": connection}
+    axes.annotate("", end, start, arrowprops=style)
+    if text and connection == "arc3":
+        axes.text(
+            start[0] + 0.05, (start[1] + end[1]) / 2, text, va="center", color=MUTED, fontsize=7.5
+        )

@@ -1,0 +1,75 @@
+"""Losses on logits. All are pooled over the batch and defined where a batch has no tumour."""
+
+from collections.abc import Callable
+
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from hw3.errors import InputError
+
+SMOOTH = 1.0
+"""Added to numerator and denominator, in pixels: an empty mask predicted empty has loss 0."""
+
+
+def dice_loss(logits: Tensor, mask: Tensor) -> Tensor:
+    """1 - (2 |P M| + 1) / (|P| + |M| + 1), sums over the whole batch (Milletari et al. 2016).
+
+    Args:
+        logits: (batch, 1, height, width); P is their sigmoid.
+        mask: same shape, values 0 and 1.
+
+    Returns:
+        Scalar in [0, 1).
+    """
+    return tversky_loss(logits, mask, false_positive_weight=0.5, false_negative_weight=0.5)
+
+
+def tversky_loss(
+    logits: Tensor,
+    mask: Tensor,
+    false_positive_weight: float = 0.3,
+    false_negative_weight: float = 0.7,
+) -> Tensor:
+    """Soft Tversky loss: Dice with a price of its own for each kind of error (Salehi et al. 2017).
+
+    1 - (TP + s) / (TP + a FP + b FN + s) with soft counts over the whole batch and s half a pixel,
+    so that a = b = 0.5 is the Dice loss.
+
+    Args:
+        logits: (batch, 1, height, width).
+        mask: same shape, values 0 and 1.
+        false_positive_weight: a.
+        false_negative_weight: b; larger than a where a missed tumour is worse than a false one.
+    """
+    _check(logits, mask)
+    probability, mask = logits.float().sigmoid(), mask.float()
+    true_positive = (probability * mask).sum()
+    false_positive = probability.sum() - true_positive
+    false_negative = mask.sum() - true_positive
+    errors = false_positive_weight * false_positive + false_negative_weight * false_negative
+    return 1 - (true_positive + SMOOTH / 2) / (true_positive + errors + SMOOTH / 2)
+
+
+def dice_bce_loss(logits: Tensor, mask: Tensor) -> Tensor:
+    """Dice loss plus mean binary cross-entropy: the second also pulls at confident errors.
+
+    Args:
+        logits: (batch, 1, height, width).
+        mask: same shape, values 0 and 1.
+    """
+    entropy = binary_cross_entropy_with_logits(logits.float(), mask.float())
+    return dice_loss(logits, mask) + entropy
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "dice": dice_loss,
+    "dice_bce": dice_bce_loss,
+    "tversky": tversky_loss,
+}
+
+
+def _check(logits: Tensor, mask: Tensor) -> None:
+    if logits.shape != mask.shape:
+        raise InputError(
+            f"logits {tuple(logits.shape)} and mask {tuple(mask.shape)} differ in shape"
+        )

@@ -1,0 +1,52 @@
+"""One visual language for every figure of the book."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+
+TRUE, PREDICTED = "#009E73", "#D55E00"
+"""Green for the truth, red for predictions, as in the report, and safe for the colour-blind."""
+TRAIN, VALIDATION = "#0072B2", "#E69F00"
+FROZEN, TRAINED, MUTED = "#9AA5B1", "#0072B2", "#5B6570"
+
+SETTINGS = {
+    "figure.facecolor": "white",  # opaque, so that text stays readable in the dark theme
+    "figure.dpi": 110,
+    "figure.constrained_layout.use": True,
+    "font.size": 10,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
+}
+
+
+@contextmanager
+def report_style() -> Iterator[None]:
+    """The book's matplotlib settings; pyplot forgets the figures made inside."""
+    with plt.rc_context(SETTINGS):
+        yield
+    plt.close("all")
+
+
+def show_image(axes: Axes, image: np.ndarray, title: str = "") -> None:
+    """Draw an image without ticks, grid or frame."""
+    axes.imshow(image, cmap="gray" if image.ndim == 2 else None, interpolation="nearest")
+    axes.set_title(title, fontsize=8)
+    axes.set_axis_off()
+
+
+def outline(axes: Axes, mask: np.ndarray, color: str, style: str = "solid") -> None:
+    """Draw the border of a mask, if it holds anything."""
+    if mask.any() and not mask.all():
+        axes.contour(mask, levels=[0.5], colors=color, linewidths=1.3, linestyles=style)
+
+
+def label_line(axes: Axes, x: float, y: float, text: str, color: str) -> None:
+    """Write a line's name at its end, instead of a legend."""
+    axes.annotate(text, (x, y), (4, 0), textcoords="offset points", color=color, va="center")

@@ -1,0 +1,377 @@
+"""The one training loop, used by both questions.
+
+What a batch contains is decided by (seed, epoch) alone, and how a sample is augmented by (seed,
+epoch, index) alone. Nothing that workers or processes do can change either, so a run that was
+killed goes on from its last checkpoint and ends with the weights of an uninterrupted one.
+"""
+
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object, send_to_device
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from hw3.errors import InputError
+from hw3.records import write_atomically
+
+SampleKey = tuple[int, int]
+"""(epoch, index): what a data set needs to know to return one augmented sample."""
+
+
+class Samples(Protocol):
+    """A map-style data set. Samples are dictionaries and hold at least "id", a string."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, key: SampleKey) -> dict[str, Any]: ...
+
+
+class Interrupted(KeyboardInterrupt):
+    """Training was stopped by a signal, after its state was saved."""
+
+
+def make_accelerator(mixed_precision: str = "auto") -> Accelerator:
+    """Accelerate's object for the device at hand: CPU, one GPU, or one of several processes.
+
+    Args:
+        mixed_precision: "no", "bf16", "fp16", or "auto": the best that a GPU has, "no" on a CPU.
+    """
+    if mixed_precision == "auto":
+        gpu = torch.cuda.is_available()
+        fast = "bf16" if gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+        mixed_precision = fast if gpu else "no"
+    return Accelerator(mixed_precision=mixed_precision)
+
+
+def epoch_batches(count: int, batch_size: int, seed: int, epoch: int) -> list[list[SampleKey]]:
+    """The whole epoch's batches in order: a seeded permutation, without the last incomplete batch.
+
+    Dropping the remainder keeps every step's gradient over equally many samples; which samples
+    are left out changes with the epoch.
+
+    Raises:
+        InputError: if there are fewer samples than one batch takes.
+    """
+    if count < batch_size:
+        raise InputError(f"batch_size is {batch_size}, but there are only {count} training samples")
+    order = np.random.default_rng((seed, epoch)).permutation(count).tolist()
+    starts = range(0, count - batch_size + 1, batch_size)
+    return [[(epoch, index) for index in order[start : start + batch_size]] for start in starts]
+
+
+def fit(
+    model: nn.Module,
+    step: Callable[[nn.Module, dict[str, Any]], dict[str, Tensor]],
+    samples: Samples,
+    optimizer: torch.optim.Optimizer,
+    *,
+    epochs: int,
+    batch_size: int,
+    seed: int,
+    accelerator: Accelerator,
+    scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
+    validate: Callable[[nn.Module], dict[str, Any]] | None = None,
+    collate: Callable[[list[dict[str, Any]]], dict[str, Any]] | None = None,
+    workers: int = 0,
+    max_gradient_norm: float | None = None,
+    checkpoint: Path | None = None,
+    checkpoint_seconds: float = 300.0,
+    key: str = "",
+) -> list[dict[str, Any]]:
+    """Train `model` in place and return its history, one entry an epoch.
+
+    Args:
+        model: in any state; it is moved to the accelerator's device.
+        step: computes one batch's forward pass. Returns "loss" (scalar, to be minimised) and any
+            other tensors to follow: integers are summed over the epoch, floats averaged.
+        samples: map-style data set, indexed by (epoch, index).
+        optimizer: over the parameters to train.
+        epochs: passes over the samples.
+        batch_size: samples a step, over all processes.
+        seed: decides the order of the samples.
+        accelerator: see `make_accelerator`.
+        scheduler: stepped once a batch.
+        validate: called on the unwrapped model after each epoch, on every process.
+        collate: makes a batch of a list of samples.
+        workers: processes that load data.
+        max_gradient_norm: gradients are scaled down to this norm.
+        checkpoint: file for the state of the run; an existing one is gone on from.
+        checkpoint_seconds: the state is saved that often within an epoch, and after each epoch.
+        key: identifies the run; a checkpoint of another run is refused.
+
+    Returns:
+        Entries with `epoch`, `samples`, `learning_rate`, `seconds` (steps only), `seconds_waiting`
+        (of these, waiting for data), what `step` returned, and what `validate` returned.
+
+    Raises:
+        FloatingPointError: at the first loss that is not finite, with the batch's ids.
+        Interrupted: after SIGINT or SIGTERM, once the state is saved.
+        InputError: if the checkpoint belongs to another run.
+    """
+    model, optimizer = accelerator.prepare(model, optimizer)
+    run = _Run(model, optimizer, scheduler, accelerator, checkpoint, key)
+    run.resume()
+    with _signals_noted() as interrupted, _progress(epochs, len(samples) // batch_size) as bar:
+        for epoch in range(run.epoch, epochs):
+            model.train()
+            batches = epoch_batches(len(samples), batch_size, seed, epoch)
+            bar.update(epoch * len(batches) + run.steps - bar.n)
+            loader = DataLoader(
+                samples,
+                batch_sampler=_share(batches[run.steps :], accelerator),
+                collate_fn=collate,
+                num_workers=workers,
+                generator=torch.Generator(),  # else each loader would draw from the global state
+                pin_memory=accelerator.device.type == "cuda",
+            )
+            clock = time.perf_counter()
+            saved = clock
+            for batch in loader:
+                batch = send_to_device(batch, accelerator.device)
+                waiting = time.perf_counter() - clock
+                values = _optimise(run, step, batch, max_gradient_norm)
+                run.add(values, waiting, time.perf_counter() - clock)
+                bar.update()
+                overdue = time.perf_counter() - saved > checkpoint_seconds
+                stop, due = _any_process(accelerator, interrupted.is_set(), overdue)
+                if stop or due:
+                    run.save()
+                    saved = time.perf_counter()
+                if stop:
+                    raise Interrupted(_how_to_resume(checkpoint))
+                clock = time.perf_counter()
+            entry = run.close_epoch(batch_size)
+            if validate is not None:
+                model.eval()
+                entry |= validate(accelerator.unwrap_model(model))
+            run.save()
+            _log(epoch_line(entry, epochs), accelerator)
+    model.eval()
+    return run.history
+
+
+def map_in_order(
+    function: Callable[[Any], list], items: Sequence, accelerator: Accelerator
+) -> list:
+    """Apply `function` to this process's share of `items` and join all results in order.
+
+    Every item is seen by exactly one process, however many there are, so that counts add up to
+    those of a single process.
+
+    Args:
+        function: takes one item and returns a list of results that can be pickled.
+        items: the same on every process.
+        accelerator: knows the processes.
+    """
+    rank, world = accelerator.process_index, accelerator.num_processes
+    own = [(i, function(items[i])) for i in range(rank, len(items), world)]
+    everything = gather_object(own) if world > 1 else own
+    everything.sort(key=lambda pair: pair[0])
+    return [result for _, results in everything for result in results]
+
+
+def epoch_line(entry: dict[str, Any], epochs: int) -> str:
+    """One line for a log: the epoch and its scalar values."""
+    values = entry | {f"validation {k}": v for k, v in entry.get("validation", {}).items()}
+    shown = [f"{name} {value:.4g}" for name, value in values.items() if isinstance(value, float)]
+    return f"epoch {entry['epoch']}/{epochs}  " + "  ".join(shown)
+
+
+class _Run:
+    """The state that a checkpoint holds, and how it is saved and found again."""
+
+    def __init__(self, model, optimizer, scheduler, accelerator, checkpoint, key) -> None:
+        self.model, self.optimizer, self.scheduler = model, optimizer, scheduler
+        self.accelerator, self.checkpoint, self.key = accelerator, checkpoint, key
+        self.history: list[dict[str, Any]] = []
+        self.reset()
+
+    @property
+    def epoch(self) -> int:
+        return len(self.history)
+
+    def reset(self) -> None:
+        self.steps, self.seconds, self.waiting = 0, 0.0, 0.0
+        self.sums: dict[str, Tensor] = {}
+
+    def add(self, values: dict[str, Tensor], waiting: float, seconds: float) -> None:
+        for name, value in values.items():
+            value = value.detach()
+            value = value.double() if value.is_floating_point() else value.long()
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+        self.steps += 1
+        self.waiting += waiting
+        self.seconds += seconds
+
+    def close_epoch(self, batch_size: int) -> dict[str, Any]:
+        """Add the finished epoch to the history and return its entry."""
+        entry: dict[str, Any] = {
+            "epoch": self.epoch + 1,
+            "samples": self.steps * batch_size,
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "seconds": round(self.seconds, 3),
+            "seconds_waiting": round(self.waiting, 3),
+        }
+        shares = self.steps * self.accelerator.num_processes
+        for name, value in self.sums.items():
+            total = self.accelerator.reduce(value, "sum")
+            entry[name] = (total / shares if total.is_floating_point() else total).tolist()
+        self.history.append(entry)
+        self.reset()
+        return entry
+
+    def save(self) -> None:
+        if self.checkpoint is None:
+            return
+        states = gather_object([_random_states()])
+        if not self.accelerator.is_main_process:
+            return
+        unwrapped = self.accelerator.unwrap_model(self.model)
+        content = {
+            "key": self.key,
+            "history": self.history,
+            "steps": self.steps,
+            "seconds": self.seconds,
+            "waiting": self.waiting,
+            "sums": self.sums,
+            "random": states,
+            "model": unwrapped.state_dict(),
+        } | {name: part.state_dict() for name, part in self._stateful().items()}
+        buffer = BytesIO()
+        torch.save(content, buffer)
+        write_atomically(self.checkpoint, buffer.getvalue())
+
+    def resume(self) -> None:
+        if self.checkpoint is None or not self.checkpoint.exists():
+            return
+        try:
+            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+            found = state["key"]
+        except Exception as error:
+            raise InputError(
+                f"{self.checkpoint}: not a checkpoint ({error}); delete it to start over"
+            ) from None
+        if found != self.key:
+            raise InputError(f"{self.checkpoint}: belongs to a run with other settings or data")
+        self.accelerator.unwrap_model(self.model).load_state_dict(state["model"])
+        for name, part in self._stateful().items():
+            part.load_state_dict(state[name])
+        for name in ("history", "steps", "seconds", "waiting"):
+            setattr(self, name, state[name])
+        self.sums = send_to_device(state["sums"], self.accelerator.device)
+        if len(state["random"]) == self.accelerator.num_processes:
+            _set_random_states(state["random"][self.accelerator.process_index])
+        _log(f"going on from epoch {self.epoch + 1}, step {self.steps}", self.accelerator)
+
+    def _stateful(self) -> dict[str, Any]:
+        parts = {
+            "optimizer": self.optimizer,
+            "scheduler": self.scheduler,
+            "scaler": self.accelerator.scaler,
+        }
+        return {name: part for name, part in parts.items() if part is not None}
+
+
+def _optimise(run: _Run, step: Callable, batch: dict, max_gradient_norm: float | None) -> dict:
+    """Forward, backward, update. Returns what `step` returned."""
+    accelerator = run.accelerator
+    with accelerator.autocast():
+        values = step(run.model, batch)
+    if not torch.isfinite(values["loss"]):
+        where = f"epoch {run.epoch + 1}, step {run.steps + 1}"
+        ids = ", ".join(map(str, batch["id"]))
+        raise FloatingPointError(f"loss is {values['loss'].item()} in {where}; batch: {ids}")
+    run.optimizer.zero_grad()
+    accelerator.backward(values["loss"])
+    if max_gradient_norm is not None:
+        accelerator.clip_grad_norm_(run.model.parameters(), max_gradient_norm)
+    run.optimizer.step()
+    if run.scheduler is not None and not accelerator.optimizer_step_was_skipped:
+        run.scheduler.step()
+    return values
+
+
+def _share(batches: list[list[SampleKey]], accelerator: Accelerator) -> list[list[SampleKey]]:
+    """This process's part of every batch: together the processes see what one would see."""
+    rank, world = accelerator.process_index, accelerator.num_processes
+    if batches and len(batches[0]) % world:
+        raise InputError(f"batch_size {len(batches[0])} does not divide by {world} processes")
+    return [batch[rank::world] for batch in batches]
+
+
+def _any_process(accelerator: Accelerator, *flags: bool) -> list[bool]:
+    """Each flag, raised if any process raised it, so that all processes act at the same step."""
+    if accelerator.num_processes == 1:
+        return list(flags)
+    raised = torch.tensor(flags, dtype=torch.int64, device=accelerator.device)
+    return [count > 0 for count in accelerator.reduce(raised, "sum").tolist()]
+
+
+def _random_states() -> dict[str, Any]:
+    name, words, position, has_gauss, gauss = np.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": (name, words.tolist(), position, has_gauss, gauss),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def _set_random_states(states: dict[str, Any]) -> None:
+    random.setstate(states["python"])
+    np.random.set_state(states["numpy"])
+    torch.set_rng_state(states["torch"])
+    if states["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(states["cuda"])
+
+
+@contextmanager
+def _signals_noted() -> Iterator[threading.Event]:
+    """Turn SIGINT and SIGTERM into a flag that is read between steps, where the state is whole.
+
+    A second signal acts at once.
+    """
+    flag = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield flag  # only the main thread may set handlers
+        return
+
+    def note(number: int, _frame: object) -> None:
+        if flag.is_set():
+            raise KeyboardInterrupt
+        flag.set()
+
+    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield flag
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _how_to_resume(checkpoint: Path | None) -> str:
+    if checkpoint is None:
+        return "stopped; nothing was saved, since no checkpoint was asked for"
+    return f"stopped; state saved in {checkpoint}. Run the same command again to go on."
+
+
+def _progress(epochs: int, steps: int) -> tqdm:
+    """A bar on a terminal, nothing in a log or a notebook."""
+    return tqdm(total=epochs * steps, unit="step", disable=not sys.stderr.isatty(), leave=False)
+
+
+def _log(line: str, accelerator: Accelerator) -> None:
+    if accelerator.is_main_process and "ipykernel" not in sys.modules:
+        tqdm.write(line)
