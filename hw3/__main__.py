@@ -2,16 +2,18 @@
 
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from types import ModuleType
+from typing import Any
 
 import tyro
 
 from hw3 import profiles, records
 from hw3.errors import InputError
-from hw3.profiles import SegmentationSettings
-from hw3.training import Interrupted
+from hw3.profiles import DetectionSettings, FasterRcnnSettings, SegmentationSettings, SsdSettings
+from hw3.records import RunRecord
 
 Images = tyro.conf.Positional[tuple[Path, ...]]
 RecordPath = tyro.conf.Positional[Path]
@@ -33,38 +35,85 @@ def data_lgg(source: str = "kaggle", to: Path | None = None) -> None:
     print(f"{folder}: {len(pairs)} slices of {len(patients)} patients, each with its mask")
 
 
-def train_unet(
-    settings: Annotated[SegmentationSettings, tyro.conf.arg(name="")],
-    data: str | None = None,
-    name: str = "unet",
-    runs: Path | None = None,
-    record: Path | None = None,
-    note: str = "",
-    workers: int = 0,
-) -> None:
-    """Train and score the U-Net on brain MRI. Called again, it goes on where it stopped.
+def data_gtsdb(source: str = "download", to: Path | None = None) -> None:
+    """Get the traffic-sign data set GTSDB and check it.
 
     Args:
-        settings: defaults are those of the profile that HW3_PROFILE names.
-        data: folder or zip of the real data, or `kaggle`; the profile's data if not given.
-        name: of the record.
-        runs: folder for record, weights and checkpoint; HW3_RUNS if not given.
-        record: a second place to write the finished record to.
-        note: a remark on the data, kept in the record.
-        workers: processes that load data.
+        source: `download`, the publisher's archive as a file, or a folder.
+        to: where the archive is kept and unpacked; the data folder (HW3_DATA) if not given.
     """
+    from hw3.detection import dataset
+
+    found = dataset.read_gtsdb(dataset.fetch_gtsdb(source, to or profiles.data_folder()))
+    for notice in found.notices:
+        print(notice)
+    print(f"{found.folder}: {len(found)} images, {sum(map(len, found.labels))} signs")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where a run gets its data, and where it leaves what it makes."""
+
+    data: str | None = None
+    """Folder or archive of the real data; the profile's data if not given."""
+    name: str = ""
+    """Of the record; the model's name if not given."""
+    runs: Path | None = None
+    """Folder for record, weights and checkpoint; HW3_RUNS if not given."""
+    record: Path | None = None
+    """A second place to write the finished record to."""
+    note: str = ""
+    """A remark on the data, kept in the record."""
+    workers: int = 0
+    """Processes that load data."""
+
+
+def train_unet(settings: SegmentationSettings, options: RunOptions) -> None:
+    """Train and score the U-Net on brain MRI. Called again, it goes on where it stopped."""
     from hw3.segmentation import experiment
 
-    dataset, kind = experiment.prepare(profiles.active(), data, settings.image_size)
-    runs = runs or profiles.runs_folder()
+    dataset, kind = experiment.prepare(profiles.active(), options.data, settings.image_size)
+    results = _train(experiment, settings, dataset, kind, "unet", options)
+    for part, own in results.items():
+        print(f"{part}: dice {own['dice']:.4f}  iou {own['iou']:.4f}")
+
+
+def train_faster_rcnn(settings: FasterRcnnSettings, options: RunOptions) -> None:
+    """Train and score Faster R-CNN on road scenes. Called again, it goes on where it stopped."""
+    _train_detector(settings, "faster-rcnn", options)
+
+
+def train_ssd300(settings: SsdSettings, options: RunOptions) -> None:
+    """Train and score SSD300 on road scenes. Called again, it goes on where it stopped."""
+    _train_detector(settings, "ssd300", options)
+
+
+def _train_detector(settings: DetectionSettings, name: str, options: RunOptions) -> None:
+    from hw3.detection import experiment
+
+    dataset, kind = experiment.prepare(profiles.active(), options.data)
+    results = _train(experiment, settings, dataset, kind, name, options)
+    print(f"test: AP at IoU 0.5 {results['ap50']}  AP {results['ap']}")
+
+
+def _train(
+    experiment: ModuleType, settings: Any, dataset: Any, kind: str, name: str, options: RunOptions
+) -> dict[str, Any]:
+    """Run an experiment, say where its files are, and return its results."""
+    folder = options.runs or profiles.runs_folder()
     done, _ = experiment.run(
-        settings, dataset, kind=kind, name=name, runs=runs, note=note, workers=workers
+        settings,
+        dataset,
+        kind=kind,
+        name=options.name or name,
+        folder=folder,
+        note=options.note,
+        workers=options.workers,
     )
-    for path in filter(None, (runs / f"{done.stem}.json", record)):
+    for path in filter(None, (folder / f"{done.stem}.json", options.record)):
         print(f"record: {done.save(path)}")
-    print(f"weights: {runs / f'{done.stem}.safetensors'}")
-    for part, results in done.results.items():
-        print(f"{part}: dice {results['dice']:.4f}  iou {results['iou']:.4f}")
+    print(f"weights: {folder / f'{done.stem}.safetensors'}")
+    return done.results
 
 
 def evaluate(record: RecordPath, data: str | None = None, weights: Path | None = None) -> None:
@@ -72,18 +121,16 @@ def evaluate(record: RecordPath, data: str | None = None, weights: Path | None =
 
     Args:
         record: a JSON file that train wrote.
-        data: also predict anew on this data (a folder or a zip), with --weights.
+        data: also predict anew on this data (a folder or an archive), with --weights.
         weights: the trained weights file.
     """
-    from hw3.segmentation import experiment
-
     if (data is None) != (weights is None):
         raise InputError("--data and --weights go together: predicting anew needs both")
     found = records.load(record)
+    experiment = _experiment_of(found)
     if weights is not None:
         found.evidence = experiment.predict_evidence(found, data, weights)
-    fresh = experiment.derive_results(found)
-    differences = compare(found.results, fresh)
+    differences = compare(found.results, experiment.derive_results(found))
     for path, before, after in differences:
         print(f"{path}: recorded {before}, now {after}")
     if differences:
@@ -92,19 +139,30 @@ def evaluate(record: RecordPath, data: str | None = None, weights: Path | None =
 
 
 def predict(images: Images, record: Path, weights: Path | None = None, to: Path = Path()) -> None:
-    """Segment slices of your own: writes <name>_mask.png and <name>_overlay.png.
+    """Use a trained model on images of your own.
+
+    A U-Net writes <name>_mask.png and <name>_overlay.png; a detector <name>.json and
+    <name>_boxes.png.
 
     Args:
-        images: TIFF or PNG files, uint8, three channels or one.
+        images: slices as TIFF or PNG (uint8, three channels or one), or colour photographs.
         record: of the run whose weights are used.
         weights: their file; the one beside the record if not given.
         to: folder to write to.
     """
-    from hw3.segmentation import experiment
-
+    if not images:
+        raise InputError("no images given: name at least one file")
+    found = records.load(record)
     weights = weights or record.with_suffix(".safetensors")
-    for path in experiment.predict_files(images, records.load(record), weights, to):
+    for path in _experiment_of(found).predict_files(images, found, weights, to):
         print(path)
+
+
+def _experiment_of(record: RunRecord) -> ModuleType:
+    from hw3.detection import experiment as detection
+    from hw3.segmentation import experiment as segmentation
+
+    return segmentation if record.settings["model"] == "unet" else detection
 
 
 def compare(before: Any, after: Any, path: str = "") -> list[tuple[str, Any, Any]]:
@@ -125,8 +183,15 @@ def commands() -> dict[str, dict[str, Callable] | Callable]:
     """All commands; those that train take their defaults from the active profile."""
     profile = profiles.active()
     return {
-        "data": {"lgg": data_lgg},
-        "train": {"unet": partial(train_unet, settings=profile.segmentation)},
+        "data": {"lgg": data_lgg, "gtsdb": data_gtsdb},
+        "train": {
+            name: partial(command, settings=settings, options=RunOptions())
+            for name, command, settings in (
+                ("unet", train_unet, profile.segmentation),
+                ("faster-rcnn", train_faster_rcnn, profile.faster_rcnn),
+                ("ssd300", train_ssd300, profile.ssd300),
+            )
+        },
         "evaluate": evaluate,
         "predict": predict,
     }
@@ -146,11 +211,11 @@ def main(arguments: list[str] | None = None) -> int:
             args=chosen,
             config=(tyro.conf.OmitArgPrefixes,),
         )
-    except (InputError, FloatingPointError) as error:
+    except (InputError, FloatingPointError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except Interrupted as interruption:
-        print(interruption, file=sys.stderr)
+    except KeyboardInterrupt as interruption:
+        print(str(interruption) or "stopped", file=sys.stderr)
         return 130
     return 0
 

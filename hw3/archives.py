@@ -15,6 +15,7 @@ from tqdm import tqdm
 from hw3.errors import InputError
 from hw3.records import file_sha256
 
+DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError)
 PAUSES = (1.0, 2.0, 4.0)  # seconds between the attempts at one download
 BROKEN = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile decompresses others without bound
@@ -70,12 +71,11 @@ def extract(archive: Path, folder: Path, *, max_bytes: int = 8 * 2**30) -> Path:
                 for member in tqdm(opened.infolist(), "unpacking", disable=None, leave=False):
                     opened.extract(member, staging)  # never more than the declared size
                 _merge(Path(staging), folder)
-    except OSError as error:
-        raise InputError(f"{archive}: cannot be unpacked into {folder} ({error})") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, UnicodeError) as error:
-        raise InputError(
-            f"{archive}: no whole zip ({error}); delete it and fetch it again"
-        ) from None
+    except InputError:
+        raise
+    except (*DAMAGED, OSError) as error:
+        remedy = "if the file is not whole, delete it and fetch it again"
+        raise InputError(f"{archive}: not unpacked into {folder}: {error}; {remedy}") from None
     return folder
 
 
@@ -105,7 +105,7 @@ def _transfer(url: str, part: Path) -> None:
             total = file.tell() + int(response.headers.get("Content-Length", 0))
             options = {"initial": file.tell(), "desc": part.stem, "disable": None, "leave": False}
             with tqdm.wrapattr(file, "write", total or None, **options) as out:
-                for chunk in response.iter_content(1 << 20):
+                for chunk in response.iter_content(1 << 16):
                     out.write(chunk)
     if part.stat().st_size < total:
         raise requests.ConnectionError(f"{part.stat().st_size} of {total} bytes came")
@@ -126,8 +126,8 @@ def _refuse_hostile(archive: Path, members: list[zipfile.ZipInfo], max_bytes: in
         }
         faults += [f"{member.filename!r} {reason}" for reason, holds in reasons.items() if holds]
     if faults:
-        faults.append("nothing was unpacked: fetch it from its publisher")
-        raise InputError(f"{archive}: {len(faults)} fault(s):\n  " + "\n  ".join(faults))
+        remedy = "nothing was unpacked, fetch it from its publisher"
+        raise InputError(f"{archive}: {len(faults)} fault(s), {remedy}:\n  " + "\n  ".join(faults))
 
 
 def _merge(staging: Path, folder: Path) -> None:

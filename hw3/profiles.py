@@ -34,6 +34,8 @@ class SegmentationSettings:
     """Slices a step, over all processes."""
     learning_rate: float = 1e-3
     """Adam's step size (not stated in the report); the peak where the schedule is one_cycle."""
+    weight_decay: float = 0.0
+    """AdamW's; 0 is the report's Adam."""
     schedule: Literal["constant", "one_cycle"] = "constant"
     """Learning rate over the run."""
     mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
@@ -43,19 +45,91 @@ class SegmentationSettings:
 
 
 @dataclass(frozen=True)
+class DetectionSettings:
+    """What both detectors' runs on GTSDB have in common; the defaults are the report's own."""
+
+    weights: str = "coco"
+    """Start: "coco", "imagenet" (backbone), "random", or a safetensors or state-dict file."""
+    split: Literal["random", "official"] = "random"
+    """80 / 20 % at random as in the report, or the competition's 600 / 300 images."""
+    width: float = 1.0
+    """Share of the channels of the backbone: below 1 for quick runs."""
+    crop_size: int | None = None
+    """Side of the native crops that are trained on; None: whole images, as in the report."""
+    crops: int = 0
+    """Crops an epoch."""
+    sign_share: float = 0.8
+    """Share of the crops laid around a sign."""
+    augment: bool = True
+    """Jitter of brightness and colour."""
+    epochs: int = 10
+    """Passes over the training images, or over so many crops."""
+    batch_size: int = 8
+    """Images or crops a step, over all processes."""
+    learning_rate: float = 1e-4
+    """Adam's step size (not stated in the report); the peak where the schedule is one_cycle."""
+    weight_decay: float = 0.0
+    """AdamW's; 0 is the report's Adam."""
+    schedule: Literal["constant", "one_cycle"] = "constant"
+    """Learning rate over the run."""
+    max_gradient_norm: float = 5.0
+    """Larger gradients are scaled down to it."""
+    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
+    """auto: bf16 or fp16 on a GPU that has it, float32 on a CPU."""
+    score_threshold: float = 0.05
+    """Detections below it are not kept."""
+    seed: int = 0
+    """Seed of the split, the weights, the crops and the augmentation."""
+
+
+@dataclass(frozen=True)
+class FasterRcnnSettings(DetectionSettings):
+    """Two stages: Faster R-CNN on a feature pyramid."""
+
+    backbone: Literal["resnet50-fpn", "vgg16-fpn"] = "resnet50-fpn"
+    """ResNet50 as in the report, or VGG16."""
+    anchor_sizes: tuple[tuple[int, ...], ...] = ((16, 24), (32, 48), (64, 96), (128, 192), (256,))
+    """Sides of the anchors in pixels, a tuple a level: five levels for ResNet50, four for VGG16."""
+    image_size: tuple[int, int] | None = None
+    """Shortest and longest side to resize to; None: native pixels."""
+    fpn_channels: int = 256
+    """Channels of the pyramid."""
+    frozen_blocks: int = 2
+    """Blocks of the backbone that are not trained."""
+
+
+@dataclass(frozen=True)
+class SsdSettings(DetectionSettings):
+    """One stage: SSD300."""
+
+    tiles: bool = False
+    """False: the whole image made 300 x 300, as in the report. True: native 300-pixel tiles."""
+    frozen_convolutions: int = 4
+    """Convolutions that are not trained, from the first."""
+
+
+@dataclass(frozen=True)
 class Profile:
-    """One size of the whole report."""
+    """One size of the whole report. The sizes of simulated data are unused for real data."""
 
     name: Literal["smoke", "sample", "full"]
     simulated: bool
     """Simulated data made on the spot, or the real data sets."""
     patients: int
-    """Simulated patients (unused for real data)."""
+    """Simulated patients."""
     slices: int | None
     """Simulated slices a patient; None: as many as the anatomy gives."""
     slice_size: int
     """Side of a simulated slice in pixels."""
+    images: int
+    """Simulated roads."""
+    image_width: int
+    """Of a simulated road, in pixels."""
+    image_height: int
+    """Of a simulated road, in pixels."""
     segmentation: SegmentationSettings
+    faster_rcnn: FasterRcnnSettings
+    ssd300: SsdSettings
 
 
 SMOKE = Profile(
@@ -64,6 +138,9 @@ SMOKE = Profile(
     patients=6,
     slices=6,
     slice_size=64,
+    images=10,
+    image_width=320,
+    image_height=192,
     segmentation=SegmentationSettings(
         image_size=32,
         encoder_weights="random",
@@ -72,6 +149,26 @@ SMOKE = Profile(
         batch_size=8,
         learning_rate=3e-3,
     ),
+    faster_rcnn=FasterRcnnSettings(
+        weights="random",
+        width=0.0625,
+        fpn_channels=16,
+        frozen_blocks=0,
+        crop_size=96,
+        crops=8,
+        epochs=1,
+        batch_size=4,
+    ),
+    ssd300=SsdSettings(
+        weights="random",
+        width=0.0625,
+        tiles=True,
+        frozen_convolutions=0,
+        crop_size=192,
+        crops=8,
+        epochs=1,
+        batch_size=4,
+    ),
 )
 SAMPLE = Profile(
     name="sample",
@@ -79,6 +176,9 @@ SAMPLE = Profile(
     patients=24,
     slices=None,
     slice_size=256,
+    images=200,
+    image_width=680,
+    image_height=400,
     segmentation=SegmentationSettings(
         image_size=128,
         encoder_weights="random",
@@ -88,6 +188,28 @@ SAMPLE = Profile(
         learning_rate=3e-3,
         schedule="one_cycle",
     ),
+    faster_rcnn=FasterRcnnSettings(
+        weights="random",
+        width=0.25,
+        fpn_channels=64,
+        frozen_blocks=0,
+        crop_size=192,
+        crops=400,
+        epochs=4,
+        learning_rate=1e-3,
+        schedule="one_cycle",
+    ),
+    ssd300=SsdSettings(
+        weights="random",
+        width=0.25,
+        tiles=True,
+        frozen_convolutions=0,
+        crop_size=300,
+        crops=400,
+        epochs=4,
+        learning_rate=1e-3,
+        schedule="one_cycle",
+    ),
 )
 FULL = Profile(
     name="full",
@@ -95,7 +217,12 @@ FULL = Profile(
     patients=0,
     slices=None,
     slice_size=256,
+    images=0,
+    image_width=1360,
+    image_height=800,
     segmentation=SegmentationSettings(),
+    faster_rcnn=FasterRcnnSettings(image_size=(800, 1333)),
+    ssd300=SsdSettings(epochs=40),
 )
 PROFILES = {profile.name: profile for profile in (SMOKE, SAMPLE, FULL)}
 

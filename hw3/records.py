@@ -69,17 +69,16 @@ def load(path: Path) -> RunRecord:
         InputError: if the file is no record, or of another schema version.
     """
     try:
-        content = json.loads(Path(path).read_text())
-        record = RunRecord(**{name: content[name] for name in _FIELDS})
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such record") from None
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path}: not a run record ({error!r}); write it anew with train"
-        ) from None
-    if record.schema != SCHEMA:
-        raise InputError(f"{path}: schema {record.schema}, but this version reads {SCHEMA}")
-    return record
+        content = json.loads(Path(path).read_bytes())
+        if content["schema"] != SCHEMA:
+            fault = f"schema {content['schema']}, but this version reads {SCHEMA}"
+            raise InputError(f"{path}: {fault}; delete it and train again")
+        return RunRecord(**{name: content[name] for name in _FIELDS})
+    except OSError as error:
+        raise InputError(f"{path}: no record to read ({error.strerror})") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        fault = f"not a run record ({type(error).__name__}: {error})"
+        raise InputError(f"{path}: {fault}; delete it and train again") from None
 
 
 def find(folder: Path, record: RunRecord) -> RunRecord | None:
@@ -91,7 +90,7 @@ def find(folder: Path, record: RunRecord) -> RunRecord | None:
     return found if found.key == record.key else None
 
 
-def run_key(settings: dict[str, Any], fingerprint: str, sources: list[Path]) -> str:
+def run_key(settings: Any, fingerprint: str, sources: list[Path]) -> str:
     """SHA-256 over the settings, the data's fingerprint and the code that decides the result."""
     digest = hashlib.sha256(json.dumps([SCHEMA, settings, fingerprint], sort_keys=True).encode())
     for path in sorted(sources):
@@ -120,11 +119,14 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Write a neighbour, flush it to the disk, rename it over `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with open(partial, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    try:
+        with open(partial, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 _FIELDS = tuple(item.name for item in fields(RunRecord))

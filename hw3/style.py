@@ -6,9 +6,11 @@ from contextlib import contextmanager
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 
 TRUE, PREDICTED = "#009E73", "#D55E00"
 """Green for the truth, red for predictions, as in the report, and safe for the colour-blind."""
+PREDICTED_RGB = tuple(round(255 * value) for value in to_rgb(PREDICTED))
 TRAIN, VALIDATION = "#0072B2", "#E69F00"
 FROZEN, TRAINED, MUTED = "#9AA5B1", "#0072B2", "#5B6570"
 
@@ -45,8 +47,3 @@ def outline(axes: Axes, mask: np.ndarray, color: str, style: str = "solid") -> N
     """Draw the border of a mask, if it holds anything."""
     if mask.any() and not mask.all():
         axes.contour(mask, levels=[0.5], colors=color, linewidths=1.3, linestyles=style)
-
-
-def label_line(axes: Axes, x: float, y: float, text: str, color: str) -> None:
-    """Write a line's name at its end, instead of a legend."""
-    axes.annotate(text, (x, y), (4, 0), textcoords="offset points", color=color, va="center")

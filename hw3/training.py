@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object, send_to_device
+from accelerate.utils import broadcast, gather_object, send_to_device
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -62,10 +62,10 @@ def epoch_batches(count: int, batch_size: int, seed: int, epoch: int) -> list[li
     are left out changes with the epoch.
 
     Raises:
-        InputError: if there are fewer samples than one batch takes.
+        InputError: if there are fewer samples than one batch takes, or a batch takes none.
     """
-    if count < batch_size:
-        raise InputError(f"batch_size is {batch_size}, but there are only {count} training samples")
+    if not 1 <= batch_size <= count:
+        raise InputError(f"batch_size is {batch_size}: choose 1 to the {count} training samples")
     order = np.random.default_rng((seed, epoch)).permutation(count).tolist()
     starts = range(0, count - batch_size + 1, batch_size)
     return [[(epoch, index) for index in order[start : start + batch_size]] for start in starts]
@@ -120,14 +120,15 @@ def fit(
         Interrupted: after SIGINT or SIGTERM, once the state is saved.
         InputError: if the checkpoint belongs to another run.
     """
+    steps = len(epoch_batches(len(samples), batch_size, seed, 0))
     model, optimizer = accelerator.prepare(model, optimizer)
     run = _Run(model, optimizer, scheduler, accelerator, checkpoint, key)
     run.resume()
-    with _signals_noted() as interrupted, _progress(epochs, len(samples) // batch_size) as bar:
+    with _signals_noted() as interrupted, _progress(epochs, steps) as bar:
         for epoch in range(run.epoch, epochs):
             model.train()
             batches = epoch_batches(len(samples), batch_size, seed, epoch)
-            bar.update(epoch * len(batches) + run.steps - bar.n)
+            bar.update(epoch * steps + run.steps - bar.n)
             loader = DataLoader(
                 samples,
                 batch_sampler=_share(batches[run.steps :], accelerator),
@@ -153,11 +154,15 @@ def fit(
                     raise Interrupted(_how_to_resume(checkpoint))
                 clock = time.perf_counter()
             entry = run.close_epoch(batch_size)
+            for buffer in accelerator.unwrap_model(model).buffers():
+                broadcast(buffer)  # BatchNorm's statistics differ, and the first process saves its
             if validate is not None:
                 model.eval()
                 entry |= validate(accelerator.unwrap_model(model))
             run.save()
             _log(epoch_line(entry, epochs), accelerator)
+            if _any_process(accelerator, interrupted.is_set())[0]:
+                raise Interrupted(_how_to_resume(checkpoint))
     model.eval()
     return run.history
 
@@ -192,7 +197,15 @@ def epoch_line(entry: dict[str, Any], epochs: int) -> str:
 class _Run:
     """The state that a checkpoint holds, and how it is saved and found again."""
 
-    def __init__(self, model, optimizer, scheduler, accelerator, checkpoint, key) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        scheduler: torch.optim.lr_scheduler.LRScheduler | None,
+        accelerator: Accelerator,
+        checkpoint: Path | None,
+        key: str,
+    ) -> None:
         self.model, self.optimizer, self.scheduler = model, optimizer, scheduler
         self.accelerator, self.checkpoint, self.key = accelerator, checkpoint, key
         self.history: list[dict[str, Any]] = []
@@ -209,7 +222,8 @@ class _Run:
     def add(self, values: dict[str, Tensor], waiting: float, seconds: float) -> None:
         for name, value in values.items():
             value = value.detach()
-            value = value.double() if value.is_floating_point() else value.long()
+            shares = self.accelerator.num_processes
+            value = value.double() / shares if value.is_floating_point() else value.long()
             self.sums[name] = self.sums[name] + value if name in self.sums else value
         self.steps += 1
         self.waiting += waiting
@@ -224,10 +238,8 @@ class _Run:
             "seconds": round(self.seconds, 3),
             "seconds_waiting": round(self.waiting, 3),
         }
-        shares = self.steps * self.accelerator.num_processes
-        for name, value in self.sums.items():
-            total = self.accelerator.reduce(value, "sum")
-            entry[name] = (total / shares if total.is_floating_point() else total).tolist()
+        for name, total in self._sums_of_all().items():
+            entry[name] = (total / self.steps if total.is_floating_point() else total).tolist()
         self.history.append(entry)
         self.reset()
         return entry
@@ -235,7 +247,7 @@ class _Run:
     def save(self) -> None:
         if self.checkpoint is None:
             return
-        states = gather_object([_random_states()])
+        states, sums = gather_object([_random_states()]), self._sums_of_all()
         if not self.accelerator.is_main_process:
             return
         unwrapped = self.accelerator.unwrap_model(self.model)
@@ -245,7 +257,7 @@ class _Run:
             "steps": self.steps,
             "seconds": self.seconds,
             "waiting": self.waiting,
-            "sums": self.sums,
+            "sums": sums,
             "random": states,
             "model": unwrapped.state_dict(),
         } | {name: part.state_dict() for name, part in self._stateful().items()}
@@ -260,20 +272,25 @@ class _Run:
             state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
             found = state["key"]
         except Exception as error:
-            raise InputError(
-                f"{self.checkpoint}: not a checkpoint ({error}); delete it to start over"
-            ) from None
+            fault = f"not a checkpoint ({type(error).__name__})"
+            raise InputError(f"{self.checkpoint}: {fault}; delete it to start over") from None
         if found != self.key:
-            raise InputError(f"{self.checkpoint}: belongs to a run with other settings or data")
+            fault = "belongs to a run with other settings or data"
+            raise InputError(f"{self.checkpoint}: {fault}; delete it to start over")
         self.accelerator.unwrap_model(self.model).load_state_dict(state["model"])
         for name, part in self._stateful().items():
             part.load_state_dict(state[name])
         for name in ("history", "steps", "seconds", "waiting"):
             setattr(self, name, state[name])
         self.sums = send_to_device(state["sums"], self.accelerator.device)
+        if not self.accelerator.is_main_process:  # the first process goes on with those of all
+            self.sums = {name: torch.zeros_like(total) for name, total in self.sums.items()}
         if len(state["random"]) == self.accelerator.num_processes:
             _set_random_states(state["random"][self.accelerator.process_index])
         _log(f"going on from epoch {self.epoch + 1}, step {self.steps}", self.accelerator)
+
+    def _sums_of_all(self) -> dict[str, Tensor]:
+        return {name: self.accelerator.reduce(own, "sum") for name, own in self.sums.items()}
 
     def _stateful(self) -> dict[str, Any]:
         parts = {

@@ -83,11 +83,11 @@ def read_lgg(folder: Path, *, size: int, cache: Path) -> LggDataset:
     """
     if size <= 0 or size % 16:
         raise InputError(f"image_size is {size}: choose a multiple of 16, such as 128 or 256")
-    pairs = find_slices(folder)
+    pairs, faults = _pair_files(folder)
     fingerprint = _fingerprint(pairs)
     entry = cache / f"lgg-{fingerprint[:16]}-{size}"
-    if not entry.exists():
-        _decode(pairs, size, entry)
+    if faults or not entry.exists():
+        _decode(pairs, size, entry, faults)
     index = json.loads((entry / "index.json").read_text())
     arrays = {name: np.load(entry / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
     return LggDataset(
@@ -104,27 +104,9 @@ def find_slices(folder: Path) -> list[tuple[Path, Path]]:
     Raises:
         InputError: if there are none, or some have no partner.
     """
-    root = _patients_folder(Path(folder))
-    files = {path for path in root.glob("*/*.tif") if not path.parent.name.startswith("kaggle_3m")}
-    masks = {path for path in files if path.stem.endswith("_mask")}
-    partner = {path: path.with_name(f"{path.stem}_mask.tif") for path in files - masks}
-    faults = [
-        f"{image}: its mask {mask.name} is missing"
-        for image, mask in partner.items()
-        if mask not in masks
-    ]
-    faults += [f"{mask}: a mask without image" for mask in masks - set(partner.values())]
-    faults += [
-        f"{image}: name does not end in _<slice number>"
-        for image in partner
-        if _number(image) is None
-    ]
+    pairs, faults = _pair_files(folder)
     _report(faults)
-    if not partner:
-        raise InputError(
-            f"{root}: no <patient>/<patient>_<slice>.tif in it; give the folder kaggle_3m"
-        )
-    return sorted(partner.items(), key=lambda pair: (pair[0].parent.name, _number(pair[0])))
+    return pairs
 
 
 def split_by_slice(dataset: LggDataset, seed: int) -> dict[str, np.ndarray]:
@@ -143,7 +125,7 @@ def split_by_slice(dataset: LggDataset, seed: int) -> dict[str, np.ndarray]:
 def split_by_patient(dataset: LggDataset, seed: int) -> dict[str, np.ndarray]:
     """About 70 / 15 / 15 % of the patients of each site (TCGA_<site>_...), none in two parts.
 
-    A site with a single patient trains.
+    The patients of a site with fewer than three train.
 
     Returns:
         Sorted indices of slices for train, validation, test.
@@ -215,7 +197,7 @@ def fetch_lgg(source: str, folder: Path) -> Path:
     elif path.is_file():
         from hw3.archives import extract
 
-        found = extract(path, folder / "lgg")
+        found = extract(path, folder)
     else:
         raise InputError(f"{source}: give `kaggle`, the zip that Kaggle gives, or a folder")
     find_slices(found)
@@ -229,8 +211,9 @@ def read_image(path: Path) -> np.ndarray:
         InputError: if it cannot be decoded, or is anything else.
     """
     image = _read_tiff(path) if path.suffix.lower() in (".tif", ".tiff") else _read_other(path)
-    if image.ndim == 2:
-        image = np.repeat(image[..., None], 3, axis=2)
+    image = image[..., None] if image.ndim == 2 else image
+    if image.shape[2:] == (1,):
+        image = np.repeat(image, 3, axis=2)
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         found = f"{image.shape} {image.dtype}"
         raise InputError(f"{path}: image is {found}; expected (height, width, 3) uint8")
@@ -257,6 +240,31 @@ def _patients_folder(folder: Path) -> Path:
     raise InputError(f"{folder}: no kaggle_3m/<patient>/<patient>_<slice>.tif found in it")
 
 
+def _pair_files(folder: Path) -> tuple[list[tuple[Path, Path]], list[str]]:
+    """The pairs of `find_slices`, and what is wrong with all other files."""
+    root = _patients_folder(Path(folder))
+    files = {path for path in root.glob("*/*.tif") if not path.parent.name.startswith("kaggle_3m")}
+    masks = {path for path in files if path.stem.endswith("_mask")}
+    partner = {path: path.with_name(f"{path.stem}_mask.tif") for path in files - masks}
+    faults = [
+        f"{image}: its mask {mask.name} is missing"
+        for image, mask in partner.items()
+        if mask not in masks
+    ]
+    faults += [f"{mask}: a mask without image" for mask in masks - set(partner.values())]
+    faults += [
+        f"{image}: name does not end in _<slice number>"
+        for image in partner
+        if _number(image) is None
+    ]
+    if not partner and not faults:
+        raise InputError(
+            f"{root}: no <patient>/<patient>_<slice>.tif in it; give the folder kaggle_3m"
+        )
+    pairs = [pair for pair in partner.items() if pair[1] in masks and _number(pair[0]) is not None]
+    return sorted(pairs, key=lambda pair: (pair[0].parent.name, _number(pair[0]))), faults
+
+
 def _number(image: Path) -> int | None:
     ending = image.stem.rsplit("_", 1)[-1]
     return int(ending) if ending.isdigit() else None
@@ -264,18 +272,24 @@ def _number(image: Path) -> int | None:
 
 def _fingerprint(pairs: Sequence[tuple[Path, Path]]) -> str:
     def digest(path: Path) -> bytes:
-        return path.name.encode() + hashlib.blake2b(path.read_bytes(), digest_size=16).digest()
+        content = hashlib.blake2b(path.read_bytes(), digest_size=16).digest()
+        return f"{path.parent.name}/{path.name}".encode() + content
 
     with ThreadPoolExecutor(THREADS) as pool:
         digests = pool.map(digest, [path for pair in pairs for path in pair])
         return hashlib.blake2b(b"".join(digests), digest_size=16).hexdigest()
 
 
-def _decode(pairs: Sequence[tuple[Path, Path]], size: int, entry: Path) -> None:
-    """Write the arrays of all slices into a neighbour of `entry`, and rename it when complete."""
+def _decode(pairs: Sequence[tuple[Path, Path]], size: int, entry: Path, faults: list[str]) -> None:
+    """Write the arrays of all slices into a neighbour of `entry`, and rename it when complete.
+
+    `faults` are those already found: they are reported with the ones that decoding finds.
+    """
+    if not pairs:
+        _report(faults)
     height, width = _first_shape(pairs)
     partial = entry.with_name(f"{entry.name}.{os.getpid()}.partial")
-    partial.mkdir(parents=True)
+    partial.mkdir(parents=True, exist_ok=True)
     shapes = ((size, size, 3), (size, size), (height, width))
     arrays = {
         name: np.lib.format.open_memmap(
@@ -297,10 +311,8 @@ def _decode(pairs: Sequence[tuple[Path, Path]], size: int, entry: Path) -> None:
     try:
         with ThreadPoolExecutor(THREADS) as pool:
             done = pool.map(decode, range(len(pairs)))
-            faults = list(
-                tqdm(done, "decoding", len(pairs), unit="slice", disable=None, leave=False)
-            )
-        _report([fault for fault in faults if fault])
+            bar = tqdm(done, "decoding", len(pairs), unit="slice", disable=None, leave=False)
+            _report(faults + [fault for fault in bar if fault])
         index = {
             "patient_ids": [image.parent.name for image, _ in pairs],
             "slice_indices": [_number(image) for image, _ in pairs],
@@ -308,7 +320,11 @@ def _decode(pairs: Sequence[tuple[Path, Path]], size: int, entry: Path) -> None:
         (partial / "index.json").write_text(json.dumps(index))
         for array in arrays.values():
             array.flush()
-        partial.rename(entry)
+        try:
+            partial.rename(entry)
+        except OSError:
+            if not entry.exists():  # else another process was faster, with the same content
+                raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -318,7 +334,7 @@ def _first_shape(pairs: Sequence[tuple[Path, Path]]) -> tuple[int, int]:
     for image, _ in pairs:
         with suppress(InputError):
             return read_image(image).shape[:2]
-    raise InputError(f"{pairs[0][0].parent.parent}: none of the {len(pairs)} slices can be decoded")
+    return 1, 1  # each will be named when it is decoded again
 
 
 def _decode_pair(

@@ -1,7 +1,6 @@
 """Question 1 from data to record: prepare, train, score, find again."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -15,8 +14,8 @@ from matplotlib.colors import to_rgb
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from hw3 import records, training
-from hw3.backbones import load_weights, save_weights
+from hw3 import records, runs, training
+from hw3.backbones import load_weights
 from hw3.errors import InputError
 from hw3.profiles import Profile, SegmentationSettings, data_folder
 from hw3.records import RunRecord
@@ -34,6 +33,9 @@ from hw3.segmentation.metrics import SliceCounts, count_pixels, dice, iou, score
 from hw3.segmentation.model import UNetVGG16
 from hw3.segmentation.simulate import simulate_lgg
 from hw3.style import PREDICTED
+
+DECIDING = ("augment", "dataset", "experiment", "losses", "metrics", "model")
+"""Modules of this folder whose code decides what a run gives."""
 
 
 def prepare(
@@ -72,18 +74,18 @@ def run(
     *,
     kind: str,
     name: str,
-    runs: Path,
+    folder: Path,
     note: str = "",
     workers: int = 0,
 ) -> tuple[RunRecord, UNetVGG16]:
-    """Train and score, or find the same run finished in `runs`, or go on with it where it stopped.
+    """Train and score, or find the same run finished in `folder`, or go on where it stopped.
 
     Args:
         settings: of the run.
         dataset: decoded at `settings.image_size`.
         kind: "simulated" or "real", as stated in the record.
         name: of the record.
-        runs: folder for the record, the weights and the checkpoint.
+        folder: for the record, the weights and the checkpoint.
         note: a remark on the data, kept in the record.
         workers: processes that load data; 0 is best on two cores.
 
@@ -92,18 +94,40 @@ def run(
     """
     accelerator = training.make_accelerator(settings.mixed_precision)
     split = SPLITS[settings.split](dataset, settings.seed)
-    record = _new_record(settings, dataset, split, name)
-    record.data = {"kind": kind, "note": note} | record.data
-    weights = runs / f"{record.stem}.safetensors"
-    if (found := records.find(runs, record)) and weights.exists():
-        return found, _trained(settings, weights).to(accelerator.device)
+    data = {
+        "kind": kind,
+        "note": note,
+        "fingerprint": dataset.fingerprint,
+        "slices": len(dataset),
+        "patients": len(np.unique(dataset.patient_ids)),
+        "split": dataset.split_ids(split),
+    }
+    here = Path(__file__).parent
+    sources = [here / f"{stem}.py" for stem in DECIDING]
+    record = runs.start_record(name, "unet", settings, data, sources, "encoder_weights")
+    return runs.find_or_train(
+        record,
+        folder,
+        accelerator,
+        build=partial(build, settings, "random"),
+        train=partial(_train, settings, dataset, split, accelerator, workers),
+    )
 
+
+def _train(
+    settings: SegmentationSettings,
+    dataset: LggDataset,
+    split: dict[str, np.ndarray],
+    accelerator: Accelerator,
+    workers: int,
+    record: RunRecord,
+    checkpoint: Path,
+) -> UNetVGG16:
     torch.manual_seed(settings.seed)
     model = build(settings, settings.encoder_weights)
-    samples = SliceSamples(
-        dataset, split["train"], Augmentation(settings.seed) if settings.augment else None
-    )
-    optimizer = torch.optim.Adam(model.trained_parameters(), lr=settings.learning_rate)
+    augmentation = Augmentation(settings.seed) if settings.augment else None
+    samples = SliceSamples(dataset, split["train"], augmentation)
+    optimizer, scheduler = runs.optimiser(settings, model.trained_parameters(), len(samples))
     record.history = training.fit(
         model,
         partial(train_step, loss=LOSSES[settings.loss]),
@@ -113,20 +137,14 @@ def run(
         batch_size=settings.batch_size,
         seed=settings.seed,
         accelerator=accelerator,
-        scheduler=_scheduler(settings, optimizer, len(samples)),
-        validate=partial(
-            _validate, dataset, split["validation"], settings=settings, accelerator=accelerator
-        ),
+        scheduler=scheduler,
+        validate=partial(_validate, settings, dataset, split["validation"], accelerator),
         workers=workers,
-        checkpoint=runs / f"{record.stem}.checkpoint.pt",
+        checkpoint=checkpoint,
         key=record.key,
     )
-    _score(record, accelerator.unwrap_model(model), dataset, split, accelerator)
-    if accelerator.is_main_process:
-        save_weights(model, weights)
-        record.weights["sha256"] = records.file_sha256(weights)
-        record.save(runs / f"{record.stem}.json")
-    return record, model
+    _score(record, model, dataset, split, accelerator)
+    return model
 
 
 def build(settings: SegmentationSettings, encoder_weights: str) -> UNetVGG16:
@@ -218,6 +236,34 @@ def _to_native(logits: Tensor, native: tuple[int, int]) -> Tensor:
     return logits[:, 0]
 
 
+def ranked_examples(
+    dataset: LggDataset, counts: SliceCounts, with_tumour: int = 7, without: int = 3
+) -> np.ndarray:
+    """Slices to look at, chosen by a rule: evenly spaced ranks, best and worst included.
+
+    Args:
+        dataset: holds the slices that were counted.
+        counts: of some of its slices.
+        with_tumour: how many slices with tumour, by falling Dice.
+        without: how many slices without, by rising number of falsely marked pixels.
+
+    Returns:
+        Their indices in the data set; fewer where there are not so many.
+    """
+    numbers = {dataset.slice_id(index): index for index in range(len(dataset))}
+    slice_dice = dice(counts.true_positive, counts.false_positive, counts.false_negative)
+    chosen = []
+    for own, badness, wanted in (
+        (np.flatnonzero(counts.tumour), -slice_dice, with_tumour),
+        (np.flatnonzero(~counts.tumour), counts.false_positive, without),
+    ):
+        ranked = own[np.argsort(badness[own], kind="stable")]
+        ranks = np.linspace(0, len(ranked) - 1, min(wanted, len(ranked))).round().astype(int)
+        chosen += ranked[ranks].tolist()
+    ids = (f"{counts.patient_ids[i]}_{counts.slice_indices[i]}" for i in chosen)
+    return np.array([numbers[slice_id] for slice_id in ids], dtype=np.int64)
+
+
 def derive_results(record: RunRecord) -> dict[str, Any]:
     """Every entry of `record.results`, computed anew from `record.evidence`."""
     pixels, batch_size = record.evidence["pixels_per_slice"], record.settings["batch_size"]
@@ -291,64 +337,12 @@ def _trained(settings: SegmentationSettings, weights: Path) -> UNetVGG16:
     return model.eval()
 
 
-def _new_record(
-    settings: SegmentationSettings,
-    dataset: LggDataset,
-    split: dict[str, np.ndarray],
-    name: str,
-) -> RunRecord:
-    chosen = {"model": "unet"} | asdict(settings)
-    here = Path(__file__).parent
-    deciding = ("augment", "dataset", "experiment", "losses", "metrics", "model")
-    sources = [here / f"{stem}.py" for stem in deciding] + [Path(training.__file__)]
-    chosen["encoder_weights"], initialised = _describe_weights(settings.encoder_weights)
-    data = {
-        "fingerprint": dataset.fingerprint,
-        "slices": len(dataset),
-        "patients": len(np.unique(dataset.patient_ids)),
-        "split": dataset.split_ids(split),
-    }
-    return RunRecord(
-        name=name,
-        settings=chosen,
-        data=data,
-        seed=settings.seed,
-        key=records.run_key(chosen, dataset.fingerprint, sources),
-        weights={"encoder": initialised},
-        **records.provenance(),
-    )
-
-
-def _describe_weights(weights: str) -> tuple[str, str]:
-    """What stands in a record for a weights setting: never a path of somebody's machine."""
-    if weights in ("imagenet", "random"):
-        return weights, {"imagenet": "torchvision VGG16_Weights.IMAGENET1K_FEATURES"}.get(
-            weights, "random, frozen"
-        )
-    if not Path(weights).is_file():
-        raise InputError(f"encoder_weights: {weights} is no file; give one, `imagenet` or `random`")
-    digest = records.file_sha256(Path(weights))
-    return Path(weights).name, f"file {Path(weights).name}, sha256 {digest}"
-
-
-def _scheduler(
-    settings: SegmentationSettings, optimizer: torch.optim.Optimizer, samples: int
-) -> torch.optim.lr_scheduler.LRScheduler | None:
-    if settings.schedule == "constant":
-        return None
-    steps = settings.epochs * max(1, samples // settings.batch_size)
-    return torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings.learning_rate, total_steps=steps, pct_start=0.2
-    )
-
-
 def _validate(
+    settings: SegmentationSettings,
     dataset: LggDataset,
     indices: np.ndarray,
-    model: nn.Module,
-    *,
-    settings: SegmentationSettings,
     accelerator: Accelerator,
+    model: nn.Module,
 ) -> dict[str, Any]:
     loss, batch_size = LOSSES[settings.loss], settings.batch_size
     counts, value = count(model, dataset, indices, accelerator, batch_size=batch_size, loss=loss)
@@ -369,7 +363,6 @@ def _score(
     record.evidence = _evidence(model, dataset, split, accelerator)
     record.seconds_per_image = round((perf_counter() - clock) / len(dataset), 5)
     record.results = derive_results(record)
-    record.seconds_training = round(sum(entry["seconds"] for entry in record.history), 1)
     for entry in record.history:
         counts, total = entry.pop("counts"), entry.pop("pixels")
         entry["train"] = {

@@ -21,7 +21,6 @@ from hw3.style import (
     TRAINED,
     TRUE,
     VALIDATION,
-    label_line,
     outline,
     report_style,
     show_image,
@@ -79,24 +78,34 @@ def architecture(model: UNetVGG16, size: int) -> Figure:
     return figure
 
 
-def curves(record: RunRecord, compare: RunRecord | None = None) -> Figure:
-    """Figure 1.4: accuracy, loss, IoU and Dice over epochs, training and validation."""
+def curves(runs: dict[str, RunRecord]) -> Figure:
+    """Figure 1.4: accuracy, loss, IoU and Dice over epochs, one block of four panels a run.
+
+    Args:
+        runs: finished runs by the title of their block.
+    """
+    with report_style():
+        figure = plt.figure(figsize=(8, 5 * len(runs)))
+        blocks = figure.subfigures(len(runs), 1, squeeze=False)[:, 0]
+        for block, (title, record) in zip(blocks, runs.items(), strict=True):
+            block.suptitle(title, x=0.02, ha="left", weight="bold")
+            _curve_panels(block.subplots(2, 2, sharex=True), record)
+    return figure
+
+
+def _curve_panels(grid: np.ndarray, record: RunRecord) -> None:
     epochs = [entry["epoch"] for entry in record.history]
     panels = {"accuracy": "Accuracy", "loss": "Loss", "iou": "IoU", "dice": "Dice"}
-    with report_style():
-        figure, grid = plt.subplots(2, 2, figsize=(8, 5.2), sharex=True)
-        for axes, (name, title) in zip(grid.flat, panels.items(), strict=True):
-            for part, color in (("train", TRAIN), ("validation", VALIDATION)):
-                values = [entry[part][name] for entry in record.history]
-                axes.plot(epochs, values, color=color, marker="o", markersize=3)
-                label_line(axes, epochs[-1], values[-1], "", color)
-            axes.set_title(title, loc="left")
-            axes.xaxis.get_major_locator().set_params(integer=True)
-        for axes in grid[1]:
-            axes.set_xlabel("epoch")
-        for part, color, y in (("training", TRAIN, 0.28), ("validation", VALIDATION, 0.14)):
-            grid[1, 1].text(0.97, y, part, color=color, ha="right", transform=grid[1, 1].transAxes)
-    return figure
+    for axes, (name, title) in zip(grid.flat, panels.items(), strict=True):
+        for part, color in (("train", TRAIN), ("validation", VALIDATION)):
+            values = [entry[part][name] for entry in record.history]
+            axes.plot(epochs, values, color=color, marker="o", markersize=3)
+        axes.set_title(title, loc="left")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    for axes in grid[1]:
+        axes.set_xlabel("epoch")
+    for part, color, y in (("training", TRAIN, 0.28), ("validation", VALIDATION, 0.14)):
+        grid[1, 1].text(0.97, y, part, color=color, ha="right", transform=grid[1, 1].transAxes)
 
 
 def evaluation(

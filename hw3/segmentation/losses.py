@@ -57,8 +57,7 @@ def dice_bce_loss(logits: Tensor, mask: Tensor) -> Tensor:
         logits: (batch, 1, height, width).
         mask: same shape, values 0 and 1.
     """
-    entropy = binary_cross_entropy_with_logits(logits.float(), mask.float())
-    return dice_loss(logits, mask) + entropy
+    return dice_loss(logits, mask) + binary_cross_entropy_with_logits(logits.float(), mask.float())
 
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

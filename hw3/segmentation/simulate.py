@@ -1,306 +1,262 @@
-"""Simulated patients in the layout of LGG: the report runs without download, and tests know truth.
+"""Simulated patients in the publisher's layout of LGG, so that everything runs without a download.
 
-Anatomy is the ICBM152 atlas that nilearn carries (grey and white matter) inside a head drawn from
-ellipsoids; what differs between patients is drawn at random from their own generator.
+Anatomy is the ICBM152 atlas that nilearn carries, in a head made of ellipsoids; warp, contrast,
+lesion and noise of a patient are drawn from its own generator. Positions are in mm of the atlas:
+x to the right, y to the front, z up. Volumes are (slices, rows, columns).
 """
 
-import functools
 import json
-import os
-import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import cache, partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import tifffile
-from nilearn import datasets
-from scipy import ndimage
+from nilearn.datasets import load_mni152_gm_template, load_mni152_wm_template
+from numpy import ndarray
+from numpy.random import Generator
+from scipy.ndimage import (
+    binary_closing,
+    distance_transform_edt,
+    gaussian_filter,
+    map_coordinates,
+    shift,
+)
 from scipy.special import expit
-from scipy.spatial.transform import Rotation
 
 from hw3.errors import InputError
 
-SITES = ("DU", "HT", "CS", "FG", "EZ")
-SITE_SHARES = np.array([45, 34, 16, 14, 1]) / 110
-FIELD_OF_VIEW = 240.0  # mm
-ATLAS_ORIGIN = np.array([-98.0, -134.0, -72.0])  # mm of voxel (0, 0, 0); voxels are 1 mm
-COARSE, MARGIN = 2, 24  # voxel of the distance maps in mm, and their margin in voxels
-# Brightness in pre-contrast, FLAIR and post-contrast; white matter in pre-contrast is 1.
-TISSUES = {
-    "white": (1.00, 0.88, 1.00),
-    "grey": (0.89, 1.00, 0.91),
+Noise = Callable[[float], ndarray]
+SITES, SITE_SHARES = ("DU", "HT", "CS", "FG", "EZ"), np.array([45, 34, 16, 14, 1]) / 110
+ORIGIN = np.reshape((-98.0, -134.0, -72.0), (3, 1, 1, 1))  # of the atlas, whose voxels are 1 mm
+COARSE, MARGIN = 2, 30  # voxels of the distance maps in mm, and how many lie around the atlas
+TISSUES = {  # brightness in pre-contrast, FLAIR and post-contrast
+    "white": (1.00, 0.91, 1.00),
+    "grey": (0.91, 1.00, 0.92),
     "fluid": (0.40, 0.30, 0.42),
     "bone": (0.18, 0.15, 0.20),
-    "fat": (2.40, 2.50, 2.20),
     "muscle": (0.85, 0.60, 1.15),
-    "vessel": (0.30, 0.25, 2.20),
+    "fat": (2.40, 2.50, 2.20),
+    "vessel": (0.30, 0.25, 2.00),
     "air": (0.03, 0.03, 0.03),
 }
-# Tissue, centre and radii in mm (x to the right, y to the front, z up); x other than 0 is mirrored.
-FACE = (
-    ("bone", (0, 22, -50), (26, 26, 22)),
-    ("muscle", (48, 18, -62), (13, 26, 30)),
-    ("fat", (40, 50, -66), (9, 13, 20)),
-    ("air", (23, 52, -64), (12, 17, 15)),
-    ("fat", (29, 52, -36), (17, 24, 15)),
-    ("fluid", (32, 66, -36), (12, 12, 12)),
-    ("muscle", (27, 40, -36), (2, 18, 2)),
-    ("muscle", (0, 62, -56), (13, 40, 24)),
-    ("air", (6, 60, -56), (4, 34, 20)),
-    ("air", (8, 50, -40), (6, 20, 8)),
-    ("air", (0, 76, -4), (18, 5, 11)),
-    ("air", (50, -28, -44), (9, 12, 12)),
-    ("fluid", (0, -38, -84), (9, 9, 40)),
-    ("grey", (0, -38, -84), (5, 5, 40)),
-    ("air", (0, 15, -92), (11, 8, 26)),
-    ("vessel", (26, -5, -70), (4, 4, 30)),
-    ("vessel", (46, -46, -40), (4, 12, 5)),
-)
-HEAD = (  # the outline below the skull
-    ((0, 20, -62), (70, 72, 64)),
-    ((30, 40, -64), (38, 48, 48)),
-    ((0, -40, -95), (62, 62, 60)),
-    ((0, 88, -54), (12, 24, 18)),
-    ((78, -22, -42), (8, 13, 24)),
-)
+OUTLINE = [  # of the head below the skull: centre x, y, z and radii of ellipsoids, on both sides
+    *((0, 16, -62, 74, 76, 66), (26, 34, -68, 42, 50, 48), (0, 86, -54, 15, 22, 19)),
+    *((0, -42, -98, 72, 66, 72), (74, -22, -42, 8, 12, 22)),
+]
+FACE = {  # likewise; painted in this order
+    "bone": [(0, 22, -50, 26, 26, 22), (0, -38, -96, 16, 16, 28)],
+    "fat": [(28, 52, -33, 17, 26, 16), (42, 46, -68, 14, 20, 22)],
+    "muscle": [(50, 14, -62, 12, 26, 30), (28, 18, -66, 9, 18, 20), (0, 62, -56, 12, 40, 24)],
+    "air": [(23, 52, -64, 12, 17, 15), (6, 60, -56, 4, 34, 20), (0, 15, -92, 11, 8, 26)],
+    "fluid": [(32, 64, -33, 13, 13, 13), (0, -38, -84, 9, 9, 40)],
+    "grey": [(0, -38, -84, 5, 5, 40)],
+    "vessel": [(26, -5, -70, 4, 4, 30), (46, -46, -40, 4, 12, 5)],
+}
 
 
 def simulate_lgg(
     folder: Path, *, patients: int, seed: int, size: int = 256, slices: int | None = None
 ) -> Path:
-    """Write simulated patients as `<folder>/kaggle_3m/<patient_id>/<patient_id>_<slice>[_mask].tif`.
+    """Write `<folder>/kaggle_3m/<patient_id>/<patient_id>_<slice_index>.tif` and `..._mask.tif`.
 
-    Images are (size, size, 3) uint8: pre-contrast, FLAIR, post-contrast; masks (size, size) uint8
-    in {0, 255}. Each patient has a tumour. The same arguments write the same bytes, and a finished
-    folder is kept.
-
-    Args:
-        folder: parent of `kaggle_3m`; made if need be.
-        patients: number of patients, at least 1.
-        seed: of everything random.
-        size: side of a slice in pixels; the field of view stays 240 mm.
-        slices: slices for each patient; None draws 18 to 30.
+    Images are (size, size, 3) uint8, masks (size, size) uint8 in {0, 255}, both 240 mm wide. Every
+    patient has a lesion. The same arguments write the same bytes; a finished folder is kept.
+    `slices` is the number for each patient; None draws 18 to 30.
 
     Returns:
         `folder / "kaggle_3m"`.
 
     Raises:
-        InputError: if a number is too small, or the folder exists with other contents.
+        InputError: for numbers that are too small, or if the folder holds something else.
     """
     settings = {"patients": patients, "seed": seed, "size": size, "slices": slices}
-    if patients < 1 or size < 16 or (slices is not None and slices < 1):
-        raise InputError(f"{settings}: give patients and slices of 1 or more, size of 16 or more")
+    if patients < 1 or seed < 0 or size < 32 or (slices is not None and slices < 1):
+        raise InputError(f"{settings}: least values are patients 1, seed 0, size 32, slices 1")
     target = Path(folder) / "kaggle_3m"
-    marker = ".simulated.json"
-    if target.exists():
-        found = (target / marker).read_text() if (target / marker).exists() else "other files"
-        if found != json.dumps(settings):
-            raise InputError(f"{target} holds {found}, not {settings}: remove it or choose another")
-        return target
-    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
-    partial.mkdir(parents=True)
-    try:
-        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-            _atlas()
-            write = functools.partial(_write_patient, partial, settings)
-            list(pool.map(write, range(patients)))
-        (partial / marker).write_text(json.dumps(settings))
-        partial.rename(target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".kaggle_3m.", dir=folder) as temporary:
+            root = Path(temporary) / "kaggle_3m"
+            root.mkdir()
+            _atlas()  # before two threads ask for it at once; more than two need much memory
+            with ThreadPoolExecutor(2) as pool:
+                list(pool.map(partial(_write, root, seed, size, slices), range(patients)))
+            (root / ".simulated.json").write_text(json.dumps(settings))
+            with suppress(OSError):  # another process was first: its result is checked below
+                root.rename(target)
+    marker = target / ".simulated.json"
+    found = json.loads(marker.read_text()) if marker.exists() else "files that were not simulated"
+    if found != settings:
+        raise InputError(f"{target} holds {found}, not {settings}: remove it or choose another")
     return target
 
 
-def _write_patient(folder: Path, settings: dict[str, int | None], number: int) -> None:
-    rng = np.random.default_rng((settings["seed"], number))
-    site = rng.choice(SITES, p=SITE_SHARES)
-    date = np.datetime64("1994-01-01") + rng.integers(4000)
-    patient_id = f"TCGA_{site}_{4000 + number:04d}_{str(date).replace('-', '')}"
-    count = settings["slices"] or int(rng.integers(18, 31))
-    images, masks = _patient(rng, settings["size"], count)
+def _write(folder: Path, seed: int, size: int, slices: int | None, number: int) -> None:
+    rng = np.random.default_rng((seed, number))
+    date = str(np.datetime64("1994-01-01") + rng.integers(4000)).replace("-", "")
+    patient_id = f"TCGA_{rng.choice(SITES, p=SITE_SHARES)}_{4000 + number}_{date}"
     (folder / patient_id).mkdir()
+    images, masks = _patient(rng, size, slices or int(rng.integers(18, 31)))
     for index, (image, mask) in enumerate(zip(images, masks, strict=True), start=1):
         stem = folder / patient_id / f"{patient_id}_{index}"
         tifffile.imwrite(f"{stem}.tif", image, photometric="rgb")
         tifffile.imwrite(f"{stem}_mask.tif", mask, photometric="minisblack")
 
 
-@functools.cache
-def _atlas() -> dict[str, np.ndarray]:
-    """Grey and white matter (1 mm), and distances in mm (2 mm): from the brain, its ventricles, skin."""
-    maps = [
-        load().get_fdata(dtype=np.float32)
-        for load in (
-            datasets.load_mni152_template,
-            datasets.load_mni152_gm_template,
-            datasets.load_mni152_wm_template,
-        )
-    ]
-    template, grey, white = maps
-    brain = template > 0.05
-    fluid = np.clip(brain - grey - white, 0, 1)
-    squares = [part**2 for part in (grey, white, fluid)]  # an average brain is blurred: sharpen
-    total = np.maximum(sum(squares), 1e-6)
-    coarse = np.pad(brain[::COARSE, ::COARSE, ::COARSE], MARGIN)
-    coarse = ndimage.binary_closing(coarse, iterations=2)
-    ventricles = np.pad(fluid[::COARSE, ::COARSE, ::COARSE] > 0.6, MARGIN)
-    ventricles &= ndimage.distance_transform_edt(coarse, COARSE) > 22
-    brain_distance = ndimage.distance_transform_edt(~coarse, COARSE)
-    head = ndimage.distance_transform_edt(brain_distance < 44, COARSE) > 31  # smooth, 13 mm thick
-    mm = np.indices(head.shape) * COARSE + (ATLAS_ORIGIN - COARSE * MARGIN)[:, None, None, None]
-    mm[0] = np.abs(mm[0])
-    for centre, radii in HEAD:
-        head |= _ellipsoid(mm, centre, radii) > 0
-    return {
-        "grey": squares[0] / total,
-        "white": squares[1] / total,
-        "brain_distance": ndimage.gaussian_filter(brain_distance, 0.7),
-        "ventricle_distance": ndimage.distance_transform_edt(~ventricles, COARSE),
-        "depth": ndimage.gaussian_filter(ndimage.distance_transform_edt(head, COARSE), 0.8) - 1,
-    }
-
-
-def _patient(rng: np.random.Generator, size: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+def _patient(rng: Generator, size: int, count: int) -> tuple[ndarray, ndarray]:
     """Images (count, size, size, 3) and masks (count, size, size), bottom to top, front up."""
-    bottom, top = rng.uniform(-86, -70), rng.uniform(80, 90)
-    pixels = ((np.arange(size) + 0.5) / size - 0.5) * FIELD_OF_VIEW
+    bottom, top = rng.uniform(-84, -66), rng.uniform(78, 88)
+    pixels = 240 * ((np.arange(size) + 0.5) / size - 0.5)
     axes = (bottom + (np.arange(count) + 0.5) / count * (top - bottom), -pixels, pixels)
-    mm = _warp(rng, axes)
-    candidates = np.argwhere((_sample("white", mm) > 0.7) & (mm[2] > -20 - 0.3 * mm[1]))
-    centre = mm[:, *rng.choice(candidates)]
-    radius = np.clip(rng.lognormal(np.log(25), 0.3), 12, 42)
+    noise = partial(_noise, rng, axes)
+    affine = np.diag((1.06 * rng.choice((-1, 1)), 1.06, 1.06)) + rng.normal(0, 0.04, (3, 3))
+    mm = np.tensordot(affine, np.stack(np.meshgrid(*axes, indexing="ij"))[::-1], axes=1)
+    mm += np.reshape((0, -6, 0), (3, 1, 1, 1))
+    mm += np.stack([3 * noise(45) + noise(15) for _ in range(3)])
+    for x in (-14, 14):  # the ventricles
+        mm = _swell(mm, (x, -12, 16), 20, rng.uniform(-0.15, 0.4))
+    grey, white, gap, depth = _atlas()
+    possible = (_sample(white, mm) > 0.7) & (mm[2] > -28 - 0.3 * mm[1])  # above the cerebellum
+    centre = mm[:, *rng.choice(np.argwhere(possible))]
+    radius = np.clip(rng.lognormal(np.log(29), 0.32), 12, 42)
     mm = _swell(mm, centre, 1.2 * radius, rng.uniform(0, 0.3))
-    maps = {name: _sample(name, mm) for name in _atlas()}
-    inside = np.clip(1.5 - maps["brain_distance"] / 2, 0, 1)
-    maps["fluid"] = np.clip(inside - maps["grey"] - maps["white"], 0, 1)
-    level = _lesion_level(rng, axes, mm, maps, centre, radius)
-    image = _paint_tissues(rng, axes, mm, maps)
-    _paint_lesion(rng, axes, image, maps, level, radius)
-    return _scan(rng, axes, image), np.where(level > 0, 255, 0).astype(np.uint8)
+    maps = {"grey": _sample(grey, mm), "white": _sample(white, mm)}
+    maps |= {"gap": _sample(gap, mm, COARSE, MARGIN), "depth": _sample(depth, mm, COARSE, MARGIN)}
+    maps["fluid"] = np.clip(np.clip(3 - maps["gap"], 0, 1) - maps["grey"] - maps["white"], 0, 1)
+    image = _head(rng, noise, mm, maps)
+    level = _level(rng, noise, mm, maps, centre, radius)
+    _add_lesion(rng, noise, image, maps, level)
+    return _scan(rng, noise, image), np.where(level > 0, 255, 0).astype(np.uint8)
 
 
-def _warp(rng: np.random.Generator, axes: Sequence[np.ndarray]) -> np.ndarray:
-    """Atlas position in mm, (3, slices, rows, columns), of each pixel: affine, then elastic."""
-    grid = np.stack(np.meshgrid(*axes, indexing="ij"))[::-1]
-    rotation = Rotation.from_euler("xyz", rng.normal(0, (6, 2, 3)), degrees=True).as_matrix()
-    scale = rng.normal(1.06, 0.04, 3) * (rng.choice((-1, 1)), 1, 1)
-    mm = np.tensordot(rotation * scale, grid, axes=1)
-    mm[1] -= 6
-    for scale_mm, amount in ((45, 3.0), (15, 1.0)):
-        mm += amount * np.stack([_noise(rng, axes, scale_mm) for _ in range(3)])
-    for side in (-14, 14):
-        mm = _swell(mm, np.array([side, -12, 16]), 20, rng.uniform(-0.15, 0.4))
-    return mm
+@cache
+def _atlas() -> tuple[ndarray, ...]:
+    """Grey and white matter; coarse: distance from the brain and depth below the skin, in mm."""
+    loaders = (load_mni152_gm_template, load_mni152_wm_template)
+    grey, white = (load(1).get_fdata(dtype=np.float32) for load in loaders)
+    fluid = np.clip(1.5 * (1 - grey - white) - 0.4, 0, 1)
+    total = grey**2 + white**2 + fluid**2  # squares sharpen the blur of an average brain
+    brain = np.pad((grey + white)[::COARSE, ::COARSE, ::COARSE] > 0.3, MARGIN)
+    gap = distance_transform_edt(~binary_closing(brain, iterations=3), COARSE)
+    head = distance_transform_edt(gap < 56, COARSE) > 45  # the brain closed, and 11 mm more
+    mm = (np.indices(head.shape) - MARGIN) * COARSE + ORIGIN
+    for ellipsoid in OUTLINE:
+        head |= _inside(mm, ellipsoid) > 0
+    depth = gaussian_filter(distance_transform_edt(head, COARSE), 1)
+    return grey**2 / total, white**2 / total, gaussian_filter(gap, 0.5), depth
 
 
-def _lesion_level(rng, axes, mm, maps, centre, radius):
-    """Distance in mm, (slices, rows, columns), inside the border of the lesion; negative outside."""
-    stretch = (rng.uniform(0.8, 1.25, 3) * (1, 1, 1.25))[:, None, None, None]
-    distance = np.linalg.norm((mm - centre[:, None, None, None]) * stretch, axis=0)
-    level = radius - distance + 0.3 * radius * _noise(rng, axes, 0.5 * radius) + 2 * _noise(rng, axes, 5)
-    level += 0.35 * radius * (ndimage.gaussian_filter(maps["white"], (0, 2, 2)) - 0.6)
-    level -= np.clip(-np.sign(centre[0]) * mm[0] / 6, 0, 1) * radius
-    return np.minimum(level, 6 - 12 * ndimage.gaussian_filter(maps["fluid"] + maps["brain_distance"], (0, 1, 1)))
+def _head(rng: Generator, noise: Noise, mm: ndarray, maps: dict[str, ndarray]) -> ndarray:
+    """Brightness (3, slices, rows, columns) without lesion; white matter is about 1."""
+    contrast = {name: value * rng.lognormal(0, 0.06, 3) for name, value in TISSUES.items()}
+    contrast["fat"] *= rng.lognormal(0, 0.12, 3) * (1, 1, rng.choice((1, 0.4), p=(0.85, 0.15)))
+    gap, depth = maps["gap"], maps["depth"]
+    image = np.empty((3, *gap.shape))
+    image[:] = np.reshape(contrast["muscle"], (3, 1, 1, 1))
 
+    def paint(tissue: str, amount: ndarray, where: ndarray | slice = slice(None)) -> None:
+        for channel, brightness in zip(image, contrast[tissue], strict=True):
+            channel[where] += amount * (brightness - channel[where])
 
-def _paint_tissues(rng, axes, mm, maps):
-    values = {
-        name: np.array(value)[:, None, None, None] * rng.lognormal(0, 0.06, (3, 1, 1, 1))
-        for name, value in TISSUES.items()
-    }
-    values["fat"] = values["fat"] * rng.lognormal(0, 0.2, (3, 1, 1, 1))
-    if rng.random() < 0.15:
-        values["fat"][2] *= 0.4  # fat suppressed
-    image = np.broadcast_to(values["muscle"], (3, *mm.shape[1:])).copy()
-    gap, depth = maps["brain_distance"], maps["depth"]
-
-    def paint(tissue, amount, where=slice(None)):
-        image[:, where] += amount * (values[tissue] - image[:, where])
-
-    fine = _noise(rng, axes, 3)
-    paint("fat", 0.5 * expit((fine - 0.5) / 0.5))
-    paint("bone", 0.7 * expit((-1 - fine) / 0.4))
-    for tissue, centre, radii in FACE:
-        for side in {1, -1 if centre[0] else 1}:
-            position = np.array(centre) * (side, 1, 1)
-            near = (np.abs(mm[2] - centre[2]) < radii[2]).any((1, 2))
-            paint(tissue, np.clip(_ellipsoid(mm[:, near], position, radii) + 0.5, 0, 1), near)
-    paint("fat", np.clip(rng.uniform(5, 9) + 0.8 * _noise(rng, axes, 25) - depth, 0, 1))
-    paint("muscle", np.clip(2 - depth, 0, 1) * 0.6)
-    paint("bone", np.clip(9 - gap, 0, 1))
-    paint("fat", np.exp(-(((gap - 6) / 1.2) ** 2)) * 0.3 * expit(_noise(rng, axes, 15)))
+    paint("fat", 0.4 * np.exp(-((noise(10) / 0.2) ** 2)) + 0.3 * expit(4 * noise(4) - 4))
+    for tissue, ellipsoids in FACE.items():
+        for ellipsoid in ellipsoids:
+            near = (np.abs(mm[2] - ellipsoid[2]) < ellipsoid[5]).any((1, 2))
+            paint(tissue, np.clip(_inside(mm[:, near], ellipsoid), 0, 1), near)
+    thickness = rng.uniform(4, 7) + 0.7 * noise(25) + np.clip(-0.3 * mm[2] - 10, 0, 7)
+    paint("fat", np.clip(thickness - depth, 0, 1))
+    paint("muscle", 0.6 * np.clip(2.5 - depth, 0, 1))
+    image *= 1 + 0.15 * noise(3)
+    paint("bone", expit(7 + 1.5 * noise(20) - gap))
+    paint("fat", 0.4 * expit(noise(15)) * np.exp(-((gap - 5.2) ** 2)))
     paint("fluid", np.clip(3 - gap, 0, 1))
     for tissue in ("fluid", "grey", "white"):
         paint(tissue, maps[tissue])
-    sinus = np.exp(-((mm[0] / 3) ** 2)) * np.clip(2.5 - np.abs(gap - 3), 0, 1) * ((mm[1] < -40) | (mm[2] > 50))
-    branches = maps["fluid"] * expit((_noise(rng, axes, 2.5) - 1.3) / 0.2)
-    paint("vessel", np.maximum(sinus, branches))
-    capped = np.exp(-((maps["ventricle_distance"] / 3) ** 2)) * maps["white"]
-    spots = expit((_noise(rng, axes, 3.5) - rng.uniform(2.6, 4)) / 0.1) * maps["white"]
-    image[1] += rng.uniform(0.1, 0.8) * capped + 0.5 * spots
-    paint("air", np.clip(0.5 - depth, 0, 1))
+    sinus = np.exp(-((mm[0] / 4) ** 2)) * ((mm[1] < -40) | (mm[2] > 50)) * np.clip(17 - depth, 0, 1)
+    paint("vessel", sinus * np.clip(gap, 0, 1) * np.clip(4.5 - gap, 0, 1))
+    paint("vessel", maps["fluid"] * expit(5 * noise(2.5) - 7.5))
+    paint("air", np.clip(1.5 - depth, 0, 1))
+    near_fluid = gaussian_filter(maps["fluid"], (0, 2, 2))
+    spots = expit(10 * (noise(3.5) - rng.uniform(2.6, 4)))  # bright like a lesion, and none
+    image[1] += maps["white"] * (rng.uniform(0.3, 2.5) * near_fluid + 0.5 * spots)
     return image
 
 
-def _paint_lesion(rng, axes, image, maps, level, radius):
-    texture = 1 + 0.15 * _noise(rng, axes, 6)
-    amount = expit(level / rng.uniform(0.6, 2.0))
-    dark = rng.uniform(0.6, 0.95)
-    factors = (dark, rng.uniform(1.3, 2.0), dark * rng.uniform(0.95, 1.05))
-    for channel, factor in enumerate(factors):
-        target = TISSUES["white"][channel] * factor * texture
-        image[channel] += amount * 0.85 * (target - image[channel])
-    image[1] += 0.2 * expit((level + 4) / 2) * (maps["white"] + maps["grey"])
-    core = level - rng.uniform(0.35, 0.6) * radius + 2 * _noise(rng, axes, 8)
-    if rng.random() < 0.35:
-        image *= 1 - np.array([0.35, 0.5, 0.35])[:, None, None, None] * expit(core)
-    if rng.random() < 0.35:
-        image[2] += rng.uniform(0.4, 1.2) * np.exp(-((core / 2) ** 2)) * expit(_noise(rng, axes, 15) * 3)
+def _level(
+    rng: Generator,
+    noise: Noise,
+    mm: ndarray,
+    maps: dict[str, ndarray],
+    centre: ndarray,
+    radius: float,
+) -> ndarray:
+    """About the distance in mm inside the border of a lesion; negative outside."""
+    offset = (mm - np.reshape(centre, (3, 1, 1, 1))).T * rng.uniform(0.8, 1.25, 3) * (1, 1, 1.5)
+    level = radius - np.linalg.norm(offset, axis=-1).T
+    level += 0.3 * radius * noise(0.5 * radius) + 2 * noise(5)
+    level += 0.35 * radius * (gaussian_filter(maps["white"], (0, 2, 2)) - 0.6)
+    level -= radius * np.clip(-np.sign(centre[0]) * mm[0] / 6, 0, 1)  # mostly one hemisphere
+    return np.minimum(level, 6 - 12 * gaussian_filter(maps["fluid"] + maps["gap"], (0, 1, 1)))
 
 
-def _scan(rng, axes, image):
-    gains = 60 * rng.lognormal(0, (0.28, 0.2, 0.26))
-    bias = 0.1 * _noise(rng, axes, 70)
-    deviation = rng.lognormal(np.log(1.2), 0.3)
-    for channel in range(3):
-        clean = image[channel] * gains[channel] * np.exp(bias + 0.05 * _noise(rng, axes, 70))
-        offset = rng.normal(0, 0.4, 2) if channel else (0, 0)
-        clean = ndimage.shift(clean, (0, *offset), order=1, mode="nearest")
-        noise = rng.normal(0, deviation * 1.5, (2, *clean.shape))
-        noise = ndimage.gaussian_filter(noise, (0, 0, 0.6, 0.6))
-        image[channel] = np.hypot(clean + noise[0], noise[1])
-    if rng.random() < 0.1:
+def _add_lesion(
+    rng: Generator, noise: Noise, image: ndarray, maps: dict[str, ndarray], level: ndarray
+) -> None:
+    """Change the image where the level is positive; some lesions have a core, some enhance."""
+    amount, texture = 0.85 * expit(level / rng.uniform(0.6, 2)), 1 + 0.15 * noise(6)
+    dark, bright = rng.uniform(0.6, 0.95), rng.uniform(1.2, 1.9)
+    for channel, factor in zip(image, (dark, bright, dark), strict=True):
+        channel += amount * (factor * texture - channel)
+    image[1] += 0.2 * expit((level + 4) / 2) * (maps["white"] + maps["grey"])  # oedema
+    core = level - rng.uniform(0.4, 0.7) * level.max() + 2 * noise(8)
+    image *= 1 - rng.choice((0, 0.4), p=(0.65, 0.35)) * expit(core)
+    enhancement = rng.uniform(0.4, 1.2) * (rng.random() < 0.35)
+    image[2] += enhancement * np.exp(-((core / 2) ** 2)) * expit(3 * noise(15))
+
+
+def _scan(rng: Generator, noise: Noise, image: ndarray) -> ndarray:
+    """Coil sensitivity, motion between sequences, Rician noise; channels last, uint8."""
+    sensitivity = 0.03 * noise(8) + 0.12 * noise(70)
+    gains = 60 * rng.lognormal(0, 0.2) * rng.lognormal(0, 0.2, 3)
+    deviation = rng.lognormal(0.6, 0.3)
+    for channel, gain in zip(image, gains, strict=True):
+        channel *= gain * np.exp(sensitivity + 0.05 * noise(70))
+        moved = shift(channel, (0, *rng.normal(0, 0.4, 2)), order=1, mode="nearest")
+        real, imaginary = rng.normal(0, deviation, (2, *channel.shape))
+        real, imaginary = gaussian_filter([real, imaginary], (0, 0, 0.6, 0.6))
+        channel[:] = np.hypot(moved + real, imaginary)
+    if rng.random() < 0.1:  # as published: FLAIR stands in for a sequence that was not taken
         image[rng.choice((0, 2))] = image[1]
     return np.moveaxis(np.clip(image, 0, 255).astype(np.uint8), 0, -1)
 
 
-def _noise(rng: np.random.Generator, axes: Sequence[np.ndarray], scale: float) -> np.ndarray:
-    """Smooth noise of mean 0 and variance 1 at the axes' positions, its features `scale` mm wide."""
-    knots = [np.arange(a.min() - 2 * scale, a.max() + 3 * scale, scale) for a in axes]
-    values = rng.standard_normal([len(k) for k in knots])
+def _noise(rng: Generator, axes: Sequence[ndarray], scale: float) -> ndarray:
+    """Smooth noise of mean 0 and variance 1 at the axes' positions; bumps `scale` mm apart."""
+    knots = [np.arange(axis.min() - 2 * scale, axis.max() + 3 * scale, scale) for axis in axes]
+    values = rng.standard_normal([len(knot) for knot in knots])
     for axis, knot in zip(axes, knots, strict=True):
-        weights = np.exp(-0.5 * ((axis[:, None] - knot) / (0.7 * scale)) ** 2)
+        weights = np.exp(-(((axis[:, None] - knot) / scale) ** 2))
         weights /= np.linalg.norm(weights, axis=1, keepdims=True)
         values = np.tensordot(values, weights, axes=(0, 1))
     return values
 
 
-def _swell(mm: np.ndarray, centre: np.ndarray, radius: float, amount: float) -> np.ndarray:
-    """Magnify what lies around `centre` by about 1 + amount; fades over `radius` mm."""
+def _swell(mm: ndarray, centre: Sequence[float], radius: float, amount: float) -> ndarray:
+    """Magnify what is around the centre by about 1 + amount, less and less beyond the radius."""
     offset = mm - np.reshape(centre, (3, 1, 1, 1))
     return mm - amount * offset * np.exp(-0.5 * (offset**2).sum(0) / radius**2)
 
 
-def _ellipsoid(mm: np.ndarray, centre: Sequence[float], radii: Sequence[float]) -> np.ndarray:
-    """About the distance in mm inside an ellipsoid; negative outside."""
-    offset = (mm - np.reshape(centre, (3, 1, 1, 1))) / np.reshape(radii, (3, 1, 1, 1))
-    return (1 - np.linalg.norm(offset, axis=0)) * min(radii)
+def _inside(mm: ndarray, ellipsoid: Sequence[float]) -> ndarray:
+    """About the distance in mm inside the ellipsoid or its mirror image; negative outside."""
+    centre, radii = np.reshape(ellipsoid, (2, 3, 1, 1, 1))
+    offset = np.stack([np.abs(mm[0]), mm[1], mm[2]]) - centre
+    return (1 - np.linalg.norm(offset / radii, axis=0)) * radii.min()
 
 
-def _sample(name: str, mm: np.ndarray) -> np.ndarray:
-    volume = _atlas()[name]
-    if name in ("grey", "white"):
-        return ndimage.map_coordinates(volume, mm - ATLAS_ORIGIN[:, None, None, None], order=1)
-    voxel = (mm - ATLAS_ORIGIN[:, None, None, None]) / COARSE + MARGIN
-    return ndimage.map_coordinates(volume, voxel, order=1, mode="nearest")
+def _sample(volume: ndarray, mm: ndarray, voxel: int = 1, margin: int = 0) -> ndarray:
+    return map_coordinates(volume, (mm - ORIGIN) / voxel + margin, order=1, mode="nearest")

@@ -1,0 +1,85 @@
+# %% [markdown]
+# # Data preparation
+#
+# This section reads the slices, checks them, shows five of them, and splits them.
+# It also shows why the report's way of splitting lets the test set leak.
+
+# %%
+import numpy as np
+
+from hw3 import profiles, records
+from hw3.segmentation import experiment, figures
+from hw3.segmentation.dataset import split_by_patient, split_by_slice
+from hw3.tables import Markdown, environment, table
+
+profile = profiles.active()
+dataset, kind = experiment.prepare(profile)
+environment(profile)
+
+# %% [markdown]
+# ## What the files hold
+#
+# Each slice is a TIFF of 256 × 256 pixels with three channels: the image before contrast agent, FLAIR, and the image after contrast agent. FLAIR darkens fluid, so that swollen tissue and tumour stand out; shown as red, green and blue, a tumour looks green. Where a sequence is missing, the publisher repeats FLAIR. Each slice has a mask: 255 where a radiologist saw tumour, 0 elsewhere.
+#
+# Everything is checked before anything is trained: every image has its mask, sizes agree, masks hold only two values, every file can be decoded. All faults are reported at once. The decoded slices go into a cache on disk, so that the next start takes a second.
+
+# %%
+real = records.load("../runs/lgg-first-run.json")
+tumour = dataset.native_masks.reshape(len(dataset), -1).any(axis=1)
+counts = {part: real.results[part] for part in ("train", "validation", "test")}
+table(
+    ["", "LGG (real)", f"this page ({kind})"],
+    [
+        ["patients", real.data["patients"], len(np.unique(dataset.patient_ids))],
+        ["slices", real.data["slices"], len(dataset)],
+        [
+            "slices with tumour",
+            sum(c["slices_with_tumour"] for c in counts.values()),
+            int(tumour.sum()),
+        ],
+        [
+            "share of pixels that are tumour",
+            sum(c["slices"] * (1 - c["accuracy_all_background"]) for c in counts.values())
+            / real.data["slices"],
+            float(dataset.native_masks.mean()),
+        ],
+    ],
+)
+
+# %% [markdown]
+# {numref}`fig-1-1` shows five patients, evenly spaced through the list, each with the slice in which the tumour is largest.
+
+# %% mystnb={"figure": {"name": "fig-1-1", "caption": "Five slices of the data set and their masks, not augmented. Simulated data, unless this page was run on the real set."}, "image": {"alt": "Five brain slices in false colour above five black and white masks. In each slice a greenish blob inside the brain has the same place and outline as the white area of its mask."}}
+patients = np.unique(dataset.patient_ids)
+chosen = patients[np.linspace(0, len(patients) - 1, 5).astype(int)]
+areas = dataset.native_masks.sum(axis=(1, 2))
+five = [
+    max(np.flatnonzero(dataset.patient_ids == patient), key=areas.__getitem__) for patient in chosen
+]
+figures.slices_with_masks(dataset, five)
+# %% [markdown]
+# ## Two ways to split
+#
+# The report splits **by slice**: all slices are shuffled and cut into train, validation and test. Neighbouring slices of one patient are nearly copies of each other, so most test slices have a near-copy in the training set. Splitting **by patient** holds out whole patients, site by site.
+
+# %%
+rows = []
+for name, split in (("by slice", split_by_slice), ("by patient", split_by_patient)):
+    parts = split(dataset, profile.segmentation.seed)
+    owners = {part: set(dataset.patient_ids[own]) for part, own in parts.items()}
+    shared = len(owners["train"] & owners["test"])
+    rows.append([name, *(len(own) for own in parts.values()), f"{shared} of {len(owners['test'])}"])
+table(["split", "train", "validation", "test", "test patients also trained on"], rows)
+
+# %%
+split = real.data["split"]
+Markdown(
+    f"On the real data the split by slice gives {' / '.join(str(counts[p]['slices']) for p in counts)} slices, "
+    f"and **{len(split['test'].keys() & split['train'].keys())} of {len(split['test'])}** patients with test slices "
+    "are trained on too. A split is stored as the ids of its slices, in the record of every run."
+)
+
+# %% [markdown]
+# ## What this section showed
+#
+# The data are checked before use and split by stored ids. Under the report's split nearly every patient sits on both sides, so a good test score there does not say how the model does on a new patient.

@@ -1,0 +1,110 @@
+# %% [markdown]
+# # Loss and metrics
+#
+# This section derives the Dice coefficient and shows where the report's formula fails.
+# It then shows which of several honest-looking numbers can be trusted when most slices hold no tumour.
+
+# %%
+import numpy as np
+import torch
+
+from hw3 import profiles, records
+from hw3.segmentation.losses import dice_loss
+from hw3.segmentation.metrics import dice, iou
+from hw3.tables import Markdown, environment, table
+
+profile = profiles.active()
+environment(profile)
+
+# %% [markdown]
+# ## The Dice coefficient, and the formula in the report
+#
+# Let $A$ be the true mask and $B$ the predicted one. Dice {cite}`dice1945` is the overlap as a share of the mean size:
+#
+# $$\mathrm{Dice}(A, B) = \frac{2\,|A \cap B|}{|A| + |B|}$$
+#
+# In counts of pixels, with true positives TP, false positives FP and false negatives FN, $|A| = TP + FN$, $|B| = TP + FP$ and $|A \cap B| = TP$, so
+#
+# $$\mathrm{Dice} = \frac{2\,TP}{2\,TP + FP + FN}, \qquad \mathrm{IoU} = \frac{TP}{TP + FP + FN}, \qquad \mathrm{Dice} = \frac{2\,\mathrm{IoU}}{1 + \mathrm{IoU}}.$$
+#
+# The report writes $|A \cap B|^2 / (|A| + |B|)$ and says that the power 2 makes Dice sensitive to small regions. That formula is not a share of anything. For a perfect prediction it gives $|A|/2$, which grows with the tumour:
+
+# %%
+table(
+    ["perfect prediction of", "Dice", "the report's formula"],
+    [
+        [f"{area} pixels", float(dice(area, 0, 0)), area**2 / (2 * area)]
+        for area in (1, 10, 100, 1000)
+    ],
+)
+
+# %% [markdown]
+# Nor is Dice more sensitive to small regions than IoU: one is an increasing function of the other, so both put any two predictions in the same order. The report's relation between the two was right.
+
+# %%
+drawn = np.random.default_rng(0).integers(0, 1000, size=(3, 2000))
+order_dice, order_iou = (np.argsort(score(*drawn), kind="stable") for score in (dice, iou))
+Markdown(
+    f"Over {drawn.shape[1]:,} random predictions the two orders are equal: **{np.array_equal(order_dice, order_iou)}**."
+)
+
+# %% [markdown]
+# ## The loss
+#
+# Counting is not differentiable. The Dice loss {cite}`milletari2016` puts the predicted probability in place of the predicted mask and sums over the whole batch. One pixel is added above and below, so that a batch without tumour has a defined loss:
+#
+# $$L = 1 - \frac{2 \sum p\,a + 1}{\sum p + \sum a + 1}$$
+
+# %%
+empty, full = torch.zeros(1, 1, 8, 8), torch.ones(1, 1, 8, 8)
+half = torch.cat([torch.ones(1, 1, 8, 4), torch.zeros(1, 1, 8, 4)], dim=3)
+sure = 40.0
+cases = {
+    "all tumour, found": (full, full),
+    "half tumour, found": (half, half),
+    "half tumour, mirrored": (1 - half, half),
+    "half tumour, everything predicted": (full, half),
+    "no tumour, nothing predicted": (empty, empty),
+    "no tumour, everything predicted": (full, empty),
+}
+table(
+    ["64 pixels", "loss"],
+    [[name, dice_loss(sure * (2 * p - 1), a).item()] for name, (p, a) in cases.items()],
+)
+
+# %% [markdown]
+# ## Accuracy proves little
+#
+# The report gives an accuracy above 0.99 as evidence. Most pixels are not tumour, so a model that never predicts any is nearly as accurate:
+
+# %%
+real = records.load("../runs/lgg-first-run.json").results["test"]
+Markdown(
+    f"On the real test slices, calling every pixel healthy has accuracy **{real['accuracy_all_background']:.4f}** "
+    f"and Dice 0. Our first run has accuracy {real['accuracy']:.4f} and Dice {real['dice']:.3f}."
+)
+
+# %% [markdown]
+# ## Who decides about empty slices decides the score
+#
+# About two thirds of the slices hold no tumour. If such a slice is left empty, is its Dice 1, or is it left out? And are counts added up over all slices, over a patient, or over a batch? The same predictions, scored in each way:
+
+# %%
+ways = {
+    "pooled over all slices (ours)": "dice",
+    "mean over batches (the report's way)": "dice_batch_mean",
+    "mean over slices, rightly empty counts 1": "dice_slice_mean_empty_is_1",
+    "mean over slices with tumour": "dice_slice_mean_tumour_only",
+    "mean over patients with tumour": "dice_patient_mean",
+}
+table(
+    ["Dice, our first run on real test slices", "value"],
+    [[name, real[key]] for name, key in ways.items()],
+)
+
+# %% [markdown]
+# A batch mean depends on how slices happen to fall into batches, and on a smaller last batch: that is why the report's validation loss and Dice do not add up to 1. Our scores come from integer counts that are stored for every slice; nothing is averaged before it is counted.
+#
+# ## What this section showed
+#
+# Dice is $2|A \cap B| / (|A| + |B|)$. Accuracy says little here, and a Dice value says little without its rule for empty slices.

@@ -1,0 +1,75 @@
+# %% [markdown]
+# # Training
+#
+# This section trains the network, here and now, on this page's data.
+# It shows the curves beside those of a run on the real data, and sets both beside the report's numbers.
+
+# %%
+import json
+from pathlib import Path
+
+from hw3 import profiles, records
+from hw3.segmentation import experiment, figures
+from hw3.tables import environment, provenance, table
+
+profile = profiles.active()
+dataset, kind = experiment.prepare(profile)
+environment(profile)
+
+# %% [markdown]
+# ## One loop
+#
+# The report trains with Adam {cite}`kingma2015` for 20 epochs, 20 slices at a time, and does not state the learning rate. Our full profile does the same. The call below finds the finished run if there is one with the same settings, data and code; goes on where an interrupted run stopped; or trains.
+
+# %%
+ours, model = experiment.run(
+    profile.segmentation, dataset, kind=kind, name="unet", folder=profiles.runs_folder()
+)
+provenance(ours)
+
+# %%
+real = records.load("../runs/lgg-first-run.json")
+provenance(real)
+
+# %% mystnb={"figure": {"name": "fig-1-4", "caption": "Accuracy, loss, IoU and Dice over the epochs, on training slices (augmented, as they pass) and validation slices. Above: the real data, from a record. Below: the run of this page."}, "image": {"alt": "Two blocks of four line charts. In both, accuracy, IoU and Dice rise and loss falls over the epochs, for training and validation slices alike. Accuracy starts near its ceiling, so that it shows little."}}
+figures.curves({"Real data (LGG)": real, f"This page ({kind} data)": ours})
+# %% [markdown]
+# ## Beside the report
+#
+# {numref}`fig-1-4` ends at the numbers below. The report's are means over batches, on slices of patients it also trained on. Ours are given in the same way, and pooled.
+
+# %%
+report = json.loads(Path("../published.json").read_text())["original_report"]["segmentation"]
+columns = {
+    "accuracy": ("accuracy", "accuracy"),
+    "Dice, mean over batches": ("dice", "dice_batch_mean"),
+    "IoU, mean over batches": ("iou", "iou_batch_mean"),
+    "Dice, pooled": (None, "dice"),
+    "IoU, pooled": (None, "iou"),
+}
+table(
+    [
+        "validation slices",
+        "report, 20 epochs",
+        f"ours, real data, {len(real.history)} epochs",
+        f"this page, {kind} data",
+    ],
+    [
+        [
+            name,
+            report["validation"].get(theirs),
+            real.results["validation"][own],
+            ours.results["validation"][own],
+        ]
+        for name, (theirs, own) in columns.items()
+    ],
+)
+
+# %% [markdown]
+# ```{admonition} Three columns, three kinds of evidence
+# The first column is copied from the original report. The second comes from a record of a run on the real LGG slices, with the command, the counts of every slice and the hardware in it. The third was computed by this page. The third says that the code works; it says nothing about patients.
+# ```
+#
+# ## What this section showed
+#
+# The loop trains, stops and resumes on one page. The gap between training and validation is the model's; the gap between the columns is the data's.

@@ -1,0 +1,39 @@
+# %% [markdown]
+# # Traffic signs on the road
+#
+# Question 2 asks which of two detectors finds traffic signs better: Faster R-CNN, which works in two stages, or SSD300, which works in one.
+# This page shows the task; the pages after it show the data, each detector, and the comparison.
+
+# %%
+import numpy as np
+
+from hw3 import profiles
+from hw3.detection import experiment, figures
+from hw3.tables import environment
+
+profile = profiles.active()
+dataset, kind = experiment.prepare(profile)
+environment(profile)
+
+# %% [markdown]
+# ## The task
+#
+# The German Traffic Sign Detection Benchmark, GTSDB {cite}`houben2013`, holds photographs of roads with a box around each sign, and one of 43 classes. As in the report, the classes are merged into four groups: prohibitory, mandatory, danger and other. A detector gets the photograph and must return boxes, each with a group and a score.
+#
+# {numref}`fig-2-1` shows the largest sign of this page's data.
+
+# %% mystnb={"figure": {"name": "fig-2-1", "caption": "An annotated traffic sign: the whole image, and the sign in its surroundings with its box. Simulated data, unless this page was run on the real set."}, "image": {"alt": "Left, a road with a green box around one traffic sign. Right, the same sign enlarged, its box touching the sign on all four sides."}}
+widths = [(boxes[:, 2] - boxes[:, 0]).max(initial=0) for boxes in dataset.boxes_xyxy]
+figures.annotated_sign(dataset, int(np.argmax(widths)))
+
+# %% [markdown]
+# | section | question | figures |
+# | :-- | :-- | :-- |
+# | {doc}`2_1_data` | How many signs of which kind, and how are the images split? | {numref}`fig-2-2` to {numref}`fig-2-7` |
+# | {doc}`2_2_two_stage` | How good is Faster R-CNN? | {numref}`fig-2-8` to {numref}`fig-2-11` |
+# | {doc}`2_3_one_stage` | How good is SSD300? | {numref}`fig-2-12` to {numref}`fig-2-15` |
+# | {doc}`2_4_comparison` | Which is better, and are the report's claims right? | |
+#
+# ## What this page showed
+#
+# The task is to find small, colourful, standardised things in large pictures that hold many other colourful things.

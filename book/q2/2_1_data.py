@@ -1,0 +1,75 @@
+# %% [markdown]
+# # The data
+#
+# This section counts the signs by group and by size, in all images and in both parts of the split.
+# It also names what is wrong in the published annotation.
+
+# %%
+from hw3 import profiles, records
+from hw3.detection import experiment, figures
+from hw3.detection.dataset import GROUPS, SIZE_GROUPS
+from hw3.tables import Markdown, environment, table
+
+profile = profiles.active()
+dataset, kind = experiment.prepare(profile)
+settings = profile.faster_rcnn
+split = experiment.SPLITS[settings.split](dataset, settings.seed)
+environment(profile)
+
+# %% [markdown]
+# ## Reading and checking
+#
+# Each line of `gt.txt` names an image, the corners of a box and a class. Every line is checked before anything is trained: number of fields, class, corners in order and inside the image, the file it names. The published file has one duplicated line, in image 00340; it is dropped with a notice. A training-only `gt.txt` beside all images is refused: three hundred images would silently turn into background.
+
+# %%
+without = sum(len(labels) == 0 for labels in dataset.labels)
+signs = sum(map(len, dataset.labels))
+notices = "; ".join(dataset.notices) or "none"
+Markdown(
+    f"This page's data ({kind}): {len(dataset)} images, {signs} signs, {without} images without any sign. Notices: {notices}."
+)
+
+# %% [markdown]
+# Images without signs stay in: a detector must also learn, and be tested on, what is no sign.
+#
+# ## All images
+
+# %% mystnb={"figure": {"name": "fig-2-2", "caption": "All signs by group."}, "image": {"alt": "Bar chart with a bar for each of the four sign groups. Prohibitory signs are the most frequent by far, mandatory signs the rarest."}}
+figures.histogram_by_group(dataset, dataset.image_ids)
+# %% [markdown]
+# Sizes go by the width of the box: small below 32 pixels, medium from 32 to 45, large above.
+
+# %% mystnb={"figure": {"name": "fig-2-3", "caption": "All signs by size."}, "image": {"alt": "Bar chart with a bar for small, medium and large signs; the three bars are of similar height."}}
+figures.histogram_by_size(dataset, dataset.image_ids)
+# %% [markdown]
+# ## The split
+#
+# The report draws 20 % of the images at random for testing. Our real runs use the competition's own split, images 0 to 599 and 600 to 899, so that published figures can be set beside them. {numref}`fig-2-4` to {numref}`fig-2-7` show this page's two parts; their shapes should be, and are, like those above.
+
+# %% mystnb={"figure": {"name": "fig-2-4", "caption": "Training signs by group."}, "image": {"alt": "Bar chart of the training signs by group, of the same shape as for all signs."}}
+figures.histogram_by_group(dataset, split["train"])
+# %% mystnb={"figure": {"name": "fig-2-5", "caption": "Training signs by size."}, "image": {"alt": "Bar chart of the training signs by size, three bars of similar height."}}
+figures.histogram_by_size(dataset, split["train"])
+# %% mystnb={"figure": {"name": "fig-2-6", "caption": "Test signs by group."}, "image": {"alt": "Bar chart of the test signs by group, with far fewer signs but of the same shape as for training."}}
+figures.histogram_by_group(dataset, split["test"])
+# %% mystnb={"figure": {"name": "fig-2-7", "caption": "Test signs by size."}, "image": {"alt": "Bar chart of the test signs by size, with far fewer signs than for training."}}
+figures.histogram_by_size(dataset, split["test"])
+# %%
+counts = {part: dataset.counts(ids) for part, ids in split.items()}
+table(
+    ["part", "images", *GROUPS, *SIZE_GROUPS],
+    [
+        [
+            part,
+            len(split[part]),
+            *(sum(own[group].values()) for group in GROUPS),
+            *(sum(own[group][size] for group in GROUPS) for size in SIZE_GROUPS),
+        ]
+        for part, own in counts.items()
+    ],
+)
+
+# %% [markdown]
+# ## What this section showed
+#
+# Groups are unbalanced and sizes are not. Most signs cover a tiny part of their picture, which decides much of what follows.

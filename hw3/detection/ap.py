@@ -1,0 +1,306 @@
+"""Average precision by COCO's rules: matched once, everything else derived from the matches.
+
+Matching and 101-point interpolation are those of the COCO evaluation (Lin et al. 2014, "Microsoft
+COCO"), with sizes by a box's width instead of its area. The exact area under the interpolated
+curve ("all" points) is PASCAL VOC's from 2010 on (Everingham et al. 2010).
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from math import isfinite
+from typing import Any, Literal
+
+import numpy as np
+
+from hw3.detection import dataset
+from hw3.errors import InputError
+
+LABELS = range(1, len(dataset.GROUPS) + 1)
+SIZE_GROUPS = ("all", *dataset.SIZE_GROUPS)
+IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+RECALL_LEVELS = np.linspace(0, 1, 101)
+MAX_DETECTIONS = 100  # of one image and label
+BOX = np.dtype("i8, i8, f8, 4f8, U6")
+BOX.names = ("image", "label", "score", "xywh", "size_group")
+
+
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """Which detection found which truth, for every IoU threshold and size group.
+
+    Attributes:
+        image_ids: (images,) int, ascending; a box's `image` is an index into it.
+        iou_thresholds: (thresholds,) float.
+        truths: (g,) BOX, in order of image id, then as given; their score is 1.
+        detections: (n,) BOX, in order of score, then image id, then as given.
+        found: (size groups, thresholds, n) int, the truth that each detection found, -1 for none.
+    """
+
+    image_ids: np.ndarray
+    iou_thresholds: np.ndarray
+    truths: np.ndarray
+    detections: np.ndarray
+    found: np.ndarray
+
+
+def match(
+    truths: list[dict], detections: list[dict], iou_thresholds: np.ndarray = IOU_THRESHOLDS
+) -> Matches:
+    """Match detections to truths of the same image and label, the best score first.
+
+    Args:
+        truths: one an image, signs or none: `image_id`, `boxes_xyxy` (g, 4), `labels` (g,).
+        detections: COCO results: `image_id`, `category_id`, `bbox` [x, y, width, height], `score`.
+        iou_thresholds: the least IoU of a match.
+
+    Raises:
+        InputError: with all faulty detections.
+    """
+    truths = sorted(truths, key=lambda entry: entry["image_id"])
+    number = {entry["image_id"]: index for index, entry in enumerate(truths)}
+    _check(truths, detections, number)
+    true = _boxes(
+        (number[entry["image_id"]], label, 1, (x1, y1, x2 - x1, y2 - y1))
+        for entry in truths
+        for (x1, y1, x2, y2), label in zip(entry["boxes_xyxy"], entry["labels"], strict=True)
+    )
+    boxes = _boxes(
+        (number[d["image_id"]], d["category_id"], d["score"], tuple(d["bbox"])) for d in detections
+    )
+    boxes = boxes[np.lexsort((boxes["image"], -boxes["score"]))]
+    kept = np.zeros(len(boxes), dtype=bool)
+    found = np.full((len(SIZE_GROUPS), len(iou_thresholds), len(boxes)), -1)
+    outside = ~np.array([_inside(true, group) for group in SIZE_GROUPS])
+    true_rows = _rows(true)
+    for pair, rows in _rows(boxes).items():
+        rows = rows[:MAX_DETECTIONS]
+        kept[rows] = True
+        if theirs := true_rows.get(pair):
+            iou = _iou(boxes["xywh"][rows], true["xywh"][theirs])
+            chosen = _match_greedily(iou, outside[:, theirs], iou_thresholds)
+            found[..., rows] = np.append(theirs, -1)[chosen]
+    return Matches(np.array([*number]), iou_thresholds, true, boxes[kept], found[..., kept])
+
+
+def precision_recall(
+    matches: Matches, label: int, iou_threshold: float = 0.5, size_group: str = "all"
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Precision, recall and score, (m,) each, when the best 1, 2, ..., m detections are kept.
+
+    Recall is nan where there is no truth.
+    """
+    detections, hit, truths = _counted(matches, label, iou_threshold, size_group)
+    recall = np.cumsum(hit) / (len(truths) or np.nan)
+    return np.cumsum(hit) / np.arange(1, len(hit) + 1), recall, detections["score"]
+
+
+def interpolate(precision: np.ndarray) -> np.ndarray:
+    """The best precision at this or any higher recall, along the last axis."""
+    return np.maximum.accumulate(precision[..., ::-1], axis=-1)[..., ::-1]
+
+
+def average_precision(
+    matches: Matches,
+    label: int,
+    iou_threshold: float = 0.5,
+    size_group: str = "all",
+    interpolation: Literal["101", "all"] = "101",
+    weights: np.ndarray | None = None,
+) -> np.ndarray:
+    """Area under the interpolated precision-recall curve of one label.
+
+    Args:
+        matches: of all images.
+        label: 1-4.
+        iou_threshold: one of those matched at.
+        size_group: all, small, medium, large. Truths outside it, what found them, and what found
+            nothing and is outside itself count neither for nor against.
+        interpolation: COCO's mean over 101 recall levels, or the exact area.
+        weights: (..., images) int, how often each image counts; once by default.
+
+    Returns:
+        (...) float in [0, 1], nan (undefined) where there is no truth.
+    """
+    detections, hit, truths = _counted(matches, label, iou_threshold, size_group)
+    weights = np.ones(len(matches.image_ids), dtype=int) if weights is None else weights
+    weight = weights[..., detections["image"]]
+    # Between true positives precision only falls, so the interpolated curve needs no other point.
+    counted = np.cumsum(weight, axis=-1)[..., hit]
+    true_positive = np.cumsum(weight[..., hit], axis=-1)
+    positive = weights[..., truths["image"]].sum(axis=-1, keepdims=True)
+    recall = true_positive / np.maximum(positive, 1)
+    if interpolation == "101":
+        recall = np.searchsorted(RECALL_LEVELS, recall, side="right") / len(RECALL_LEVELS)
+    precision = interpolate(true_positive / (counted + np.spacing(1)))
+    area = (precision * np.diff(recall, axis=-1, prepend=0)).sum(axis=-1)
+    return np.where(positive[..., 0] > 0, area, np.nan)[()]
+
+
+def mean_average_precision(
+    matches: Matches, iou_threshold: float | None = 0.5, **options: Any
+) -> np.ndarray:
+    """Mean of `average_precision`, with its options, over the labels for which it is defined.
+
+    With the threshold None, the mean over all thresholds that were matched at.
+    """
+    if iou_threshold is None:
+        each = [mean_average_precision(matches, t, **options) for t in matches.iou_thresholds]
+        return np.mean(each, axis=0)
+    values = [average_precision(matches, k, iou_threshold, **options) for k in LABELS]
+    defined = np.sum(~np.isnan(values), axis=0)
+    return np.nansum(values, axis=0) / np.where(defined, defined, np.nan)
+
+
+def bootstrap(
+    matches: Matches,
+    statistic: Callable[..., np.ndarray] = mean_average_precision,
+    against: Matches | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> list[float] | None:
+    """95 % percentile interval of a score over images drawn with replacement (Efron 1979).
+
+    A resample scores as copies of its images would, but for the order of equal scores in an image.
+
+    Args:
+        matches: of all images, each drawn as a whole.
+        statistic: `statistic(matches, weights=weights)` gives (resamples,) values.
+        against: another detector on the same images: the interval is of the paired difference.
+        resamples: draws of as many images as there are.
+        seed: of the draws.
+
+    Returns:
+        [low, high], or None if the score is defined in no resample.
+    """
+    weights = _resample(matches, resamples, seed)
+    values = statistic(matches, weights=weights)
+    if against is not None:
+        if not np.array_equal(matches.image_ids, against.image_ids):
+            raise InputError("the two detectors were matched on different images: use the same")
+        values = values - statistic(against, weights=weights)
+    return _interval(values)
+
+
+def scores(matches: Matches, resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
+    """All scores of the records, each with its 95 % interval as `<key>_interval`.
+
+    Returns:
+        `ap50`, `ap` (mean over thresholds), `ap_by_threshold` ("0.50" ...), `ap50_by_class`,
+        `ap50_by_size`; None for what is undefined.
+    """
+    once = np.ones((1, len(matches.image_ids)), dtype=int)
+    weights = np.concatenate([once, _resample(matches, resamples, seed)])
+    of_label = partial(average_precision, matches, weights=weights)
+    mean = partial(mean_average_precision, matches, weights=weights)
+    by_threshold = {f"{t:.2f}": mean(t) for t in matches.iou_thresholds}
+    table = {
+        "ap50": mean(0.5),
+        "ap": np.mean([*by_threshold.values()], axis=0),
+        "ap_by_threshold": by_threshold,
+        "ap50_by_class": dict(zip(dataset.GROUPS, map(of_label, LABELS), strict=True)),
+        "ap50_by_size": {name: mean(0.5, size_group=name) for name in dataset.SIZE_GROUPS},
+    }
+    result = {}
+    for key, values in table.items():
+        result[key] = _each(lambda v: None if np.isnan(v[0]) else float(v[0]), values)
+        result[f"{key}_interval"] = _each(lambda v: _interval(v[1:]), values)
+    return result
+
+
+def _each(function: Callable[[np.ndarray], Any], values: Any) -> Any:
+    if isinstance(values, dict):
+        return {key: function(value) for key, value in values.items()}
+    return function(values)
+
+
+def _resample(matches: Matches, resamples: int, seed: int) -> np.ndarray:
+    """(resamples, images) int: how often each image is drawn."""
+    images = len(matches.image_ids)
+    shares = np.full(images, 1 / images)
+    return np.random.default_rng(seed).multinomial(images, shares, size=resamples)
+
+
+def _interval(values: np.ndarray) -> list[float] | None:
+    values = values[~np.isnan(values)]
+    return np.percentile(values, [2.5, 97.5]).tolist() if values.size else None
+
+
+def _counted(
+    matches: Matches, label: int, iou_threshold: float, size_group: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The detections that count, (m,) bool: which found a truth, and the truths that count."""
+    threshold = np.flatnonzero(np.isclose(matches.iou_thresholds, iou_threshold))
+    if not threshold.size:
+        raise InputError(f"iou_threshold {iou_threshold}: matched at {matches.iou_thresholds} only")
+    found = matches.found[SIZE_GROUPS.index(size_group), threshold[0]]
+    inside = _inside(matches.truths, size_group)
+    own = _inside(matches.detections, size_group)
+    counts = np.where(found < 0, own, np.append(inside, False)[found])
+    counts &= matches.detections["label"] == label
+    truths = matches.truths[inside & (matches.truths["label"] == label)]
+    return matches.detections[counts], found[counts] >= 0, truths
+
+
+def _inside(boxes: np.ndarray, size_group: str) -> np.ndarray:
+    return (boxes["size_group"] == size_group) | (size_group == "all")
+
+
+def _boxes(rows: Iterable[tuple[int, int, float, tuple[float, ...]]]) -> np.ndarray:
+    return np.array([(*row, dataset.size_group(row[-1][2])) for row in rows], dtype=BOX)
+
+
+def _rows(boxes: np.ndarray) -> dict[tuple[int, int], list[int]]:
+    """Where the boxes of each image and label are."""
+    rows = defaultdict(list)
+    for row, pair in enumerate(boxes[["image", "label"]].tolist()):
+        rows[pair].append(row)
+    return rows
+
+
+def _match_greedily(iou: np.ndarray, ignored: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """(size groups, thresholds, n): the truth that each detection takes of those left, or -1.
+
+    Args:
+        iou: (n, g), best score first.
+        ignored: (size groups, g) bool, truths that are taken only if no other will do.
+        thresholds: (thresholds,).
+    """
+    limits = np.minimum(thresholds, 1 - 1e-10)[:, None]
+    free = np.ones((len(ignored), len(limits), iou.shape[1]), dtype=bool)
+    chosen = np.full((*free.shape[:2], len(iou)), -1)
+    rank = iou.argsort(axis=1, kind="stable").argsort(axis=1)  # of equal IoUs, the later is higher
+    for row in np.flatnonzero(iou.max(axis=1) >= limits.min()):
+        preference = (rank[row] + iou.shape[1] * ~ignored)[:, None]
+        possible = free & (iou[row] >= limits)
+        best = np.where(possible, preference, -1).argmax(axis=-1)
+        group, threshold = np.nonzero(possible.any(axis=-1))
+        chosen[group, threshold, row] = best[group, threshold]
+        free[group, threshold, best[group, threshold]] = False
+    return chosen
+
+
+def _iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(n, g) intersection over union of xywh boxes; 0, not undefined, for empty boxes."""
+    low = np.maximum(first[:, None, :2], second[:, :2])
+    high = np.minimum((first[:, :2] + first[:, 2:])[:, None], second[:, :2] + second[:, 2:])
+    intersection = np.maximum(high - low, 0).prod(axis=-1)
+    union = first[:, 2:].prod(axis=1)[:, None] + second[:, 2:].prod(axis=1) - intersection
+    return np.divide(intersection, union, where=intersection > 0, out=np.zeros_like(union))
+
+
+def _check(truths: list[dict], detections: list[dict], image_ids: dict[int, int]) -> None:
+    faults = []
+    if len(image_ids) != len(truths) or not truths:
+        faults.append("truths: give each image once, and one at least")
+    for index, d in enumerate(detections):
+        numbers = [*d.get("bbox", ()), d.get("score", np.nan)]
+        if d.get("image_id") not in image_ids:
+            faults.append(f"detection {index}: image_id {d.get('image_id')} is not in the truths")
+        if d.get("category_id") not in LABELS:
+            faults.append(f"detection {index}: category_id {d.get('category_id')} is not 1-4")
+        if len(numbers) != 5 or not all(map(isfinite, numbers)) or min(numbers[2:4]) < 0:
+            faults.append(f"detection {index}: bbox and score {numbers} are not 4 + 1 numbers")
+    if faults:
+        raise InputError("COCO results are needed:\n  " + "\n  ".join(faults))

@@ -1,0 +1,238 @@
+"""GTSDB as its publisher lays it out: found, checked line by line, split.
+
+FullIJCNN2013/00000.ppm ... 00899.ppm     800 x 1360 x 3 uint8
+FullIJCNN2013/gt.txt                      00000.ppm;x1;y1;x2;y2;class_id, one sign a line
+"""
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from hw3.errors import InputError
+from hw3.records import write_atomically
+
+GROUPS = ("prohibitory", "mandatory", "danger", "other")
+"""Sign groups in the order of their labels, 1-4."""
+SIZE_GROUPS = ("small", "medium", "large")
+_CLASSES = (
+    (*range(6), *range(7, 11), 15, 16),
+    range(33, 41),
+    (11, *range(18, 32)),
+    (6, 12, 13, 14, 17, 32, 41, 42),
+)  # of the groups, from the data set's ReadMe
+_LABELS = {class_id: label for label, ids in enumerate(_CLASSES, 1) for class_id in ids}
+
+Sizes = dict[str, tuple[int, int] | None]
+"""(height, width) by stem; None where the file cannot be read."""
+
+
+@dataclass(frozen=True, eq=False)
+class GtsdbDataset:
+    """Images in the order of their ids, those without signs included.
+
+    Attributes:
+        image_sizes: (height, width) of each image in pixels.
+        boxes_xyxy: for each image (g, 4) float32, pixels as published: width is x2 - x1.
+        class_ids: for each image (g,) int64 in 0-42.
+        labels: for each image (g,) int64 in 1-4.
+        notices: what was put right while reading.
+        fingerprint: hash of gt.txt and of every image's name and content.
+    """
+
+    folder: Path
+    image_ids: tuple[int, ...]
+    paths: tuple[Path, ...]
+    image_sizes: tuple[tuple[int, int], ...]
+    boxes_xyxy: list[np.ndarray]
+    class_ids: list[np.ndarray]
+    labels: list[np.ndarray]
+    notices: list[str]
+    fingerprint: str
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.image_ids)
+
+    def image(self, index: int) -> np.ndarray:
+        """(height, width, 3) uint8 RGB; an InputError if the file cannot be decoded."""
+        path = self.paths[index]
+        try:  # by Pillow, because OpenCV passes half a JPEG off as a whole one
+            with Image.open(path) as image:
+                return np.array(image.convert("RGB"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path}: cannot be decoded ({error}); unpack it again") from None
+
+    def counts(self, image_ids: Iterable[int] | None = None) -> dict[str, dict[str, int]]:
+        """Signs by sign_group, then size_group, in these images (None: in all)."""
+        wanted = set(self.image_ids if image_ids is None else image_ids)
+        table = {group: dict.fromkeys(SIZE_GROUPS, 0) for group in GROUPS}
+        for index, image_id in enumerate(self.image_ids):
+            for box, label in zip(self.boxes_xyxy[index], self.labels[index], strict=True):
+                table[GROUPS[label - 1]][size_group(box[2] - box[0])] += image_id in wanted
+        return table
+
+
+def group_of(class_id: int) -> int:
+    """The label, 1-4, of a class id, 0-42; a KeyError for any other."""
+    return _LABELS[class_id]
+
+
+def size_group(width: float) -> str:
+    """small below 32 pixels, medium up to 45, large above."""
+    return SIZE_GROUPS[int(width >= 32) + int(width > 45)]
+
+
+def read_gtsdb(path: Path) -> GtsdbDataset:
+    """Check and read `FullIJCNN2013`, given itself or its parent; PNG or JPEG copies will do.
+
+    Raises:
+        InputError: with all faults: lines of gt.txt that cannot be right, images whose header
+            cannot be read, test images beside a gt.txt that is the training part's alone.
+    """
+    folder = next((f for f in (path, path / "FullIJCNN2013") if (f / "gt.txt").is_file()), path)
+    names = re.compile(r"[0-9]{5}\.(jpe?g|png|ppm)", re.IGNORECASE)  # the last one is preferred
+    paths = {file.stem: file for file in sorted(folder.glob("*.*")) if names.fullmatch(file.name)}
+    if not paths or not (folder / "gt.txt").is_file():
+        raise InputError(f"{path}: no gt.txt with images 00000.ppm, ...; give FullIJCNN2013")
+    faults: list[str] = []
+    sizes = {stem: _size(file, faults) for stem, file in paths.items()}
+    signs, notices = _read_signs(folder / "gt.txt", sizes, faults)
+    test = [stem for stem in paths if 600 <= int(stem) < 900]
+    if test and not any(signs[stem] for stem in test):
+        faults.append(
+            f"gt.txt names no sign in the {len(test)} images 00600 to 00899, like the training "
+            "part's: their signs would count as background; take the full archive's gt.txt"
+        )
+    if faults:
+        remedy = "put gt.txt right, or unpack the archive again"
+        raise InputError(f"{folder}: {len(faults)} fault(s), {remedy}:\n  " + "\n  ".join(faults))
+    rows = [np.array(signs[stem], dtype=np.int64).reshape(-1, 5) for stem in paths]
+    return GtsdbDataset(
+        folder=folder,
+        image_ids=tuple(int(stem) for stem in paths),
+        paths=tuple(paths.values()),
+        image_sizes=tuple(sizes.values()),
+        boxes_xyxy=[row[:, :4].astype(np.float32) for row in rows],
+        class_ids=[row[:, 4] for row in rows],
+        labels=[np.array([group_of(c) for c in row[:, 4]], dtype=np.int64) for row in rows],
+        notices=notices,
+        fingerprint=_fingerprint([folder / "gt.txt", *paths.values()]),
+    )
+
+
+def split_random(
+    image_ids: Iterable[int], seed: int, test_share: float = 0.2, validation_share: float = 0.0
+) -> dict[str, list[int]]:
+    """Test images at random, as in the report.
+
+    Returns:
+        Sorted ids for train and test, and for validation if that share of the rest is not 0.
+    """
+    rest, test = _draw(image_ids, test_share, (seed, 0))
+    return _parts(rest, test, validation_share, seed)
+
+
+def split_official(
+    image_ids: Iterable[int], seed: int = 0, validation_share: float = 0.0
+) -> dict[str, list[int]]:
+    """The competition's split: images from 600 on test. Otherwise as `split_random`."""
+    ids = sorted(set(image_ids))
+    return _parts([i for i in ids if i < 600], [i for i in ids if i >= 600], validation_share, seed)
+
+
+def _draw(ids: Iterable[int], share: float, seed: tuple[int, int]) -> tuple[list[int], list[int]]:
+    """Sorted ids: those left, and those drawn."""
+    order = np.random.default_rng(seed).permutation(sorted(set(ids))).tolist()
+    count = round(share * len(order))
+    return sorted(order[count:]), sorted(order[:count])
+
+
+def _parts(rest: list[int], test: list[int], share: float, seed: int) -> dict[str, list[int]]:
+    train, validation = _draw(rest, share, (seed, 1))
+    if not train or not test or (share and not validation):
+        raise InputError(f"{len(rest) + len(test)} images leave a part empty: choose another split")
+    return {"train": train} | ({"validation": validation} if share else {}) | {"test": test}
+
+
+def _size(path: Path, faults: list[str]) -> tuple[int, int] | None:
+    """(height, width) from the header."""
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            needed = image.tile[0][2] + 3 * width * height if image.format == "PPM" else 0
+        if path.stat().st_size < needed:
+            raise ValueError("it is truncated")
+        return height, width
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        faults.append(f"{path.name}: cannot be read: {error}")
+        return None
+
+
+def _read_signs(
+    path: Path, sizes: Sizes, faults: list[str]
+) -> tuple[dict[str, list[list[int]]], list[str]]:
+    """[x1, y1, x2, y2, class_id] of each image's signs, and notices of repeated lines."""
+    signs: dict[str, list[list[int]]] = {stem: [] for stem in sizes}
+    first: dict[str, int] = {}
+    notices = []
+    lines = path.read_text(encoding="utf-8-sig", errors="replace").split("\n")
+    for number, line in enumerate(map(str.strip, lines), start=1):
+        found = _line_faults(line, sizes) if line else []
+        faults += [f"gt.txt line {number}: {fault}" for fault in found]
+        if line in first:
+            notices.append(f"gt.txt line {number} repeats line {first[line]}, {line}: left out")
+        elif line and not found:
+            first[line] = number
+            name, *values = line.split(";")
+            signs[Path(name).stem].append([int(value) for value in values])
+    return signs, notices
+
+
+def _line_faults(line: str, sizes: Sizes) -> list[str]:
+    name, *values = line.split(";")
+    if len(values) != 5:
+        return [f"{len(values) + 1} fields instead of 6"]
+    if not all(re.fullmatch(r"\s*-?[0-9]{1,9}\s*", value) for value in values):
+        return [f"not whole numbers: {';'.join(values)}"]
+    x1, y1, x2, y2, class_id = (int(value) for value in values)
+    height, width = sizes.get(Path(name).stem) or (math.inf, math.inf)
+    outside = min(x1, x2, y1, y2) < 0 or max(x1, x2) > width or max(y1, y2) > height
+    reasons = {
+        f"{name} is not there": Path(name).stem not in sizes,
+        f"class {class_id} is outside 0-42": not 0 <= class_id <= 42,
+        "the box is reversed": x1 > x2 or y1 > y2,
+        "the box is empty": x1 == x2 or y1 == y2,
+        f"the box leaves the image, which is {width} x {height}": outside,
+    }
+    return [reason for reason, holds in reasons.items() if holds]
+
+
+def _fingerprint(files: list[Path]) -> str:
+    """Hash of all names and contents, kept beside the files while their sizes and times last."""
+    cache = files[0].with_name(".fingerprint.json")
+    state = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        kept = json.loads(cache.read_text())
+        if kept["files"] == state:
+            return kept["fingerprint"]
+
+    def digest(file: Path) -> bytes:
+        return file.name.encode() + hashlib.blake2b(file.read_bytes()).digest()
+
+    with ThreadPoolExecutor() as pool:
+        done = pool.map(digest, files)
+        digests = list(tqdm(done, "hashing", len(files), unit="file", disable=None, leave=False))
+    fingerprint = hashlib.blake2b(b"".join(digests), digest_size=16).hexdigest()
+    with suppress(OSError):
+        write_atomically(cache, json.dumps({"files": state, "fingerprint": fingerprint}).encode())
+    return fingerprint

@@ -1,0 +1,72 @@
+"""Numbers in prose and tables: written by code from records and results, never typed."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from hw3 import records
+from hw3.profiles import Profile
+from hw3.records import RunRecord
+
+
+class Markdown(str):
+    """Text that a notebook renders as Markdown."""
+
+    def _repr_markdown_(self) -> str:
+        return str(self)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> Markdown:
+    """A Markdown table: the first column to the left, numbers to the right.
+
+    Args:
+        header: names of the columns.
+        rows: cells; floats are shown with four decimals, integers with thousands separated, None
+            as a dash.
+    """
+    rule = [":--", *["--:"] * (len(header) - 1)]
+    lines = [header, rule, *([_shown(cell) for cell in row] for row in rows)]
+    return Markdown("\n".join(f"| {' | '.join(line)} |" for line in lines))
+
+
+def score(results: dict[str, Any], name: str) -> str:
+    """One score with its 95 % interval, if it has one: `0.861 [0.840, 0.879]`."""
+    value, interval = results.get(name), results.get(f"{name}_interval")
+    if value is None:
+        return "–"
+    return f"{value:.3f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")
+
+
+def environment(profile: Profile) -> Markdown:
+    """What this page ran on: profile, data, versions, hardware."""
+    found = records.provenance()
+    versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
+    data = "simulated" if profile.simulated else "real"
+    return Markdown(
+        f"Profile **{profile.name}** ({data} data) on {_device(found['hardware'])}; {versions}."
+    )
+
+
+def provenance(record: RunRecord) -> Markdown:
+    """One sentence that says where a record's numbers come from."""
+    data, versions = record.data, record.versions
+    note = f" ({data['note']})" if data.get("note") else ""
+    spent = timedelta(seconds=round(record.seconds_training))
+    return Markdown(
+        f"**{data['kind'].capitalize()} data**{note}; split by {record.settings['split']}; seed "
+        f"{record.seed}; {len(record.history)} epochs, {spent} h of training steps on "
+        f"{_device(record.hardware)}; torch {versions['torch']}; commit `{record.commit[:10]}`."
+    )
+
+
+def _device(hardware: dict[str, Any]) -> str:
+    unit = "threads of a " if hardware["device"].startswith("CPU") else "× "
+    return f"{hardware['count']} {unit}{hardware['device']}"
+
+
+def _shown(cell: Any) -> str:
+    if cell is None:
+        return "–"
+    if isinstance(cell, float):
+        return f"{cell:.4f}"
+    return f"{cell:,}" if isinstance(cell, int) else str(cell)

@@ -1,0 +1,105 @@
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+import notebooks
+
+PATHS = notebooks.in_order()
+by_notebook = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+
+
+@pytest.fixture
+def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A notebook in a book of its own, with its opening cells and an .ipynb that agrees."""
+    (tmp_path / "book/q1").mkdir(parents=True)
+    (tmp_path / "_toc.yml").write_text("root: book/q1/1_1_a")
+    (tmp_path / "_config.yml").write_text("repository: {url: 'https://github.com/someone/hw3'}")
+    monkeypatch.setattr(notebooks, "ROOT", tmp_path)
+    path = tmp_path / "book/q1/1_1_a.py"
+    path.write_text(
+        '# %% [markdown]\n# # A title\n#\n# Prose.\n\n# %% tags=["remove-input"]\nprint(1)\n'
+    )
+    notebooks.write_opening(path)
+    nbformat.write(notebooks.read(path), path.with_suffix(".ipynb"))
+    return path
+
+
+def test_there_are_notebooks_and_the_contents_name_each() -> None:
+    toc = (notebooks.ROOT / "_toc.yml").read_text()
+    assert PATHS
+    for path in PATHS:
+        assert path.relative_to(notebooks.ROOT).with_suffix("").as_posix() in toc
+
+
+@by_notebook
+def test_pair_holds_the_same_cells_and_the_common_opening(path: Path) -> None:
+    assert notebooks.pair_faults(path) == []
+
+
+@by_notebook
+def test_committed_outputs_are_clean(path: Path) -> None:
+    notebook = nbformat.read(path.with_suffix(".ipynb"), as_version=4)
+    assert notebooks.output_faults(notebook) == []
+    assert notebook.metadata == notebooks.METADATA
+    assert [cell.id for cell in notebook.cells] == [cell.id for cell in notebooks.read(path).cells]
+    assert all(set(cell.metadata) <= {"tags", "mystnb"} for cell in notebook.cells)
+    ran = [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"]
+    assert ran == list(range(1, len(ran) + 1))
+
+
+@by_notebook
+def test_every_figure_has_a_name_a_caption_and_an_alternative_text(path: Path) -> None:
+    for cell in nbformat.read(path.with_suffix(".ipynb"), as_version=4).cells:
+        pictures = [out for out in cell.get("outputs", []) if "image/png" in out.get("data", {})]
+        if pictures:
+            assert len(pictures) == 1, "a figure a cell, so that a number means one figure"
+            figure, image = cell.metadata.mystnb.figure, cell.metadata.mystnb.image
+            assert re.fullmatch(r"fig-\d+-\d+", figure.name)
+            assert len(figure.caption) > 20 and len(image.alt) > 20
+
+
+def test_writing_the_opening_twice_changes_nothing(pair: Path) -> None:
+    once = pair.read_text()
+    notebooks.write_opening(pair)
+    assert pair.read_text() == once
+    assert once.count("Open in Colab") == 1 and "# Prose." in once
+    assert "github/someone/hw3/blob/main/book/q1/1_1_a.ipynb" in once
+    assert 'REPOSITORY, FOLDER, CONTENT = "https://github.com/someone/hw3", "book/q1"' in once
+
+
+def test_a_pair_in_order_has_no_faults(pair: Path) -> None:
+    assert notebooks.pair_faults(pair) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ("print(1)", "print(2)", "cell 3 differs"),
+        ("remove-input", "hide-input", "cell 3 differs"),
+        ("Prose.", "Other prose.", "cell 1 differs"),
+        ("print(1)\n", "print(1)\n\n# %%\nprint(3)\n", "cell 4 differs"),
+        ("someone", "someone-else", "opening cells"),
+    ],
+)
+def test_a_pair_that_parted_is_named(pair: Path, old: str, new: str, fault: str) -> None:
+    pair.write_text(pair.read_text().replace(old, new))
+    faults = notebooks.pair_faults(pair)
+    assert any("book/q1/1_1_a.py" in line and fault in line for line in faults)
+
+
+def test_a_missing_ipynb_is_named(pair: Path) -> None:
+    pair.with_suffix(".ipynb").unlink()
+    assert "no .ipynb beside it" in notebooks.pair_faults(pair)[0]
+
+
+def test_errors_and_standard_error_are_faults() -> None:
+    cell = nbformat.v4.new_code_cell(id="cell-1")
+    cell.outputs = [
+        nbformat.v4.new_output("stream", name="stdout", text="fine"),
+        nbformat.v4.new_output("stream", name="stderr", text="a warning"),
+        nbformat.v4.new_output("error", ename="ValueError", evalue="", traceback=[]),
+    ]
+    faults = notebooks.output_faults(nbformat.v4.new_notebook(cells=[cell]))
+    assert faults == ["cell-1: ValueError", "cell-1: a warning"]
