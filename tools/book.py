@@ -1,6 +1,5 @@
 """Build the book: run its notebooks, render them, check them. The Makefile calls this file."""
 
-import argparse
 import hashlib
 import json
 import os
@@ -10,13 +9,13 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Iterable
-from html.parser import HTMLParser
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import nbformat
+from nbclient.exceptions import CellExecutionError, DeadKernelError
+
 import notebooks
-from nbclient.exceptions import CellExecutionError
 from notebooks import ROOT
 
 BUILD = ROOT / "build"
@@ -26,6 +25,10 @@ ENVIRONMENT = {
     "HW3_RUNS": str(BUILD / "runs"),
     "NO_ALBUMENTATIONS_UPDATE": "1",
 }
+LOADED = re.compile(
+    r"<(?:script|link|img|iframe|source|video)\b[^>]*?\s(?:src|href)=\"((?:https?:)?//[^\"]+)"
+    r"|(?:url\(|@import)[\s\"']*((?:https?:)?//[^\s\"')]+)"
+)
 
 
 def book() -> None:
@@ -55,8 +58,8 @@ def check() -> None:
     """Refuse pairs that differ, other opening cells, and an .ipynb without its .py."""
     paths = notebooks.in_order()
     faults = [fault for path in paths for fault in notebooks.pair_faults(path)]
-    lonely = {p.with_suffix(".py") for p in (ROOT / "book").rglob("*.ipynb")} - set(paths)
-    faults += [f"{path.relative_to(ROOT)}: no such file, but an .ipynb" for path in sorted(lonely)]
+    alone = {path.with_suffix(".py") for path in (ROOT / "book").rglob("*.ipynb")} - {*paths}
+    faults += [f"{path.relative_to(ROOT)}: missing beside its .ipynb" for path in sorted(alone)]
     if faults:
         sys.exit("\n".join(faults))
     print(f"{len(paths)} notebooks: pairs and opening cells are in order")
@@ -70,16 +73,14 @@ def opening() -> None:
 
 def colab() -> None:
     """Zip what a notebook needs on Colab."""
-    target = BUILD / "hw3-colab.zip"
-    patterns = ["hw3/**/*.*", "book/**/*.ipynb", "book/**/*.json"]
-    names = [ROOT / name for name in ("pyproject.toml", "README.md", "LICENSE")]
-    names += [path for pattern in patterns for path in sorted(ROOT.glob(pattern))]
     BUILD.mkdir(exist_ok=True)
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in names:
+    patterns = ["pyproject.toml", "README.md", "LICENSE", "hw3/**/*.*"]
+    patterns += ["book/**/*.ipynb", "book/**/*.json"]
+    with zipfile.ZipFile(BUILD / "hw3-colab.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in (path for pattern in patterns for path in sorted(ROOT.glob(pattern))):
             if "__pycache__" not in path.parts:
                 archive.write(path, path.relative_to(ROOT))
-    print(target)
+    print(archive.filename)
 
 
 def stage(name: str) -> Path:
@@ -92,11 +93,12 @@ def stage(name: str) -> Path:
     return copy
 
 
-def run_all(copy: Path) -> Iterable[tuple[Path, Path]]:
+def run_all(copy: Path) -> Iterator[tuple[Path, Path]]:
     """Each notebook's .py and its executed .ipynb; it is run only if something it uses changed."""
-    environment = os.environ | {key: os.environ.get(key, ENVIRONMENT[key]) for key in ENVIRONMENT}
-    used = [ROOT / "hw3", ROOT / "book/runs", ROOT / "requirements.lock", notebooks.__file__]
-    settings = [sys.version, *(environment[key] for key in ENVIRONMENT)]
+    environment = ENVIRONMENT | os.environ
+    used = [ROOT / "hw3", ROOT / "requirements.lock", Path(notebooks.__file__)]
+    used += sorted((ROOT / "book").rglob("*.json"))
+    settings = [sys.version, *(environment[name] for name in ENVIRONMENT)]
     for path in notebooks.in_order():
         name = path.relative_to(ROOT)
         made = BUILD / "executed" / name.with_suffix(".ipynb")
@@ -107,7 +109,7 @@ def run_all(copy: Path) -> Iterable[tuple[Path, Path]]:
             started = time.monotonic()
             try:
                 done = notebooks.execute(path, (copy / name).parent, environment)
-            except CellExecutionError as error:
+            except (CellExecutionError, DeadKernelError) as error:
                 sys.exit(f"failed\n{name}:\n" + re.sub(r"\x1b\[[\d;]*m", "", str(error)))
             seconds = round(time.monotonic() - started, 1)
             print(f"{seconds} s", flush=True)
@@ -118,8 +120,8 @@ def run_all(copy: Path) -> Iterable[tuple[Path, Path]]:
 
 
 def render(source: Path, target: Path) -> None:
-    """Build the HTML in `target`; a warning, or a page that calls out, is a fault."""
-    stamp, key = target / ".key", digest([source, ROOT / "requirements.lock"], [])
+    """Build the HTML in `target`; a warning, or a page that loads from elsewhere, is a fault."""
+    stamp, key = target / ".key", digest([source, ROOT / "requirements.lock"])
     if not (stamp.exists() and stamp.read_text() == key):
         output = source.parent / "sphinx"
         for old in (target, output):
@@ -130,42 +132,23 @@ def render(source: Path, target: Path) -> None:
         if done.returncode:
             sys.exit(done.stderr or done.stdout)
         shutil.move(output / "_build/html", target)
-        if faults := outside_requests(target):
+        if faults := outside_loads(target):
             sys.exit("\n".join(faults))
         stamp.write_text(key)
     print(target / "index.html")
 
 
-def outside_requests(folder: Path) -> list[str]:
-    """Everything that the pages or style sheets in `folder` would load from another host."""
-    faults = []
-    for page in sorted(folder.rglob("*.html")):
-        loads = _Loads()
-        loads.feed(page.read_text())
-        faults += [f"{page.relative_to(folder)} loads {link}" for link in loads.links]
-    for sheet in sorted(folder.rglob("*.css")):
-        links = re.findall(
-            r"(?:url\(|@import)[\s\"']*((?:https?:)?//[^\s\"')]+)", sheet.read_text()
-        )
-        faults += [f"{sheet.relative_to(folder)} loads {link}" for link in links]
-    return faults
+def outside_loads(folder: Path) -> list[str]:
+    """What the pages and style sheets in `folder` would load from another host, a line each."""
+    files = [path for ending in ("html", "css") for path in sorted(folder.rglob(f"*.{ending}"))]
+    found = [(path, match) for path in files for match in LOADED.finditer(path.read_text())]
+    return [f"{path.relative_to(folder)} loads {match[1] or match[2]}" for path, match in found]
 
 
-class _Loads(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.links: list[str] = []
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        names = ("href",) if tag == "link" else ("src", "srcset", "data", "poster")
-        values = [value or "" for name, value in attributes if name in names]
-        self.links += [value for value in values if re.match(r"(https?:)?//", value)]
-
-
-def digest(paths: Iterable[Path | str], settings: Iterable[str]) -> str:
+def digest(paths: Iterable[Path], settings: Iterable[str] = ()) -> str:
     """SHA-256 over the files in `paths` (folders with all they hold) and the settings."""
     total = hashlib.sha256(repr(list(settings)).encode())
-    for path in map(Path, paths):
+    for path in paths:
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
             if file.is_file() and "__pycache__" not in file.parts:
                 total.update(file.relative_to(path.parent).as_posix().encode())
@@ -173,17 +156,6 @@ def digest(paths: Iterable[Path | str], settings: Iterable[str]) -> str:
     return total.hexdigest()
 
 
-COMMANDS: dict[str, Callable[[], None]] = {
-    function.__name__: function for function in (book, html, execute, check, opening, colab)
-}
-
-
-def main() -> None:
-    """Run the command that is named on the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("command", choices=COMMANDS)
-    COMMANDS[parser.parse_args().command]()
-
-
 if __name__ == "__main__":
-    main()
+    commands = (book, html, execute, check, opening, colab)
+    {command.__name__: command for command in commands}[sys.argv[1]]()

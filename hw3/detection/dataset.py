@@ -18,9 +18,12 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from hw3.archives import download, extract
 from hw3.errors import InputError
 from hw3.records import write_atomically
 
+ARCHIVE = "https://sid.erda.dk/public/archives/ff17dc924eba88d5d01a807357d6614c/FullIJCNN2013.zip"
+"""Where the publisher keeps all 900 images with gt.txt."""
 GROUPS = ("prohibitory", "mandatory", "danger", "other")
 """Sign groups in the order of their labels, 1-4."""
 SIZE_GROUPS = ("small", "medium", "large")
@@ -65,12 +68,7 @@ class GtsdbDataset:
 
     def image(self, index: int) -> np.ndarray:
         """(height, width, 3) uint8 RGB; an InputError if the file cannot be decoded."""
-        path = self.paths[index]
-        try:  # by Pillow, because OpenCV passes half a JPEG off as a whole one
-            with Image.open(path) as image:
-                return np.array(image.convert("RGB"))
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path}: cannot be decoded ({error}); unpack it again") from None
+        return read_image(self.paths[index])
 
     def counts(self, image_ids: Iterable[int] | None = None) -> dict[str, dict[str, int]]:
         """Signs by sign_group, then size_group, in these images (None: in all)."""
@@ -80,6 +78,15 @@ class GtsdbDataset:
             for box, label in zip(self.boxes_xyxy[index], self.labels[index], strict=True):
                 table[GROUPS[label - 1]][size_group(box[2] - box[0])] += image_id in wanted
         return table
+
+
+def read_image(path: Path) -> np.ndarray:
+    """(height, width, 3) uint8 RGB; an InputError if the file cannot be decoded."""
+    try:  # by Pillow, because OpenCV passes half a JPEG off as a whole one
+        with Image.open(path) as image:
+            return np.array(image.convert("RGB"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be decoded ({error}); give another copy") from None
 
 
 def group_of(class_id: int) -> int:
@@ -128,6 +135,29 @@ def read_gtsdb(path: Path) -> GtsdbDataset:
         notices=notices,
         fingerprint=_fingerprint([folder / "gt.txt", *paths.values()]),
     )
+
+
+def fetch_gtsdb(source: str, folder: Path) -> Path:
+    """Lay the real data set out below `folder`.
+
+    Args:
+        source: "download" (the publisher's archive), that archive as a file, or a folder, which is
+            used where it is.
+        folder: where the archive is kept and unpacked.
+
+    Returns:
+        A folder for `read_gtsdb`.
+
+    Raises:
+        InputError: if the source is none of these.
+    """
+    if (path := Path(source).expanduser()).is_dir():
+        return path
+    if source == "download":
+        path = download(ARCHIVE, folder / ARCHIVE.rsplit("/", 1)[-1])
+    if not path.is_file():
+        raise InputError(f"{source}: give `download`, the archive FullIJCNN2013.zip, or a folder")
+    return extract(path, folder)
 
 
 def split_random(

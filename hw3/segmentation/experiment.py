@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 import torch
 from accelerate import Accelerator
-from matplotlib.colors import to_rgb
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
@@ -32,7 +31,7 @@ from hw3.segmentation.losses import LOSSES, dice_loss
 from hw3.segmentation.metrics import SliceCounts, count_pixels, dice, iou, scores
 from hw3.segmentation.model import UNetVGG16
 from hw3.segmentation.simulate import simulate_lgg
-from hw3.style import PREDICTED
+from hw3.style import PREDICTED_RGB
 
 DECIDING = ("augment", "dataset", "experiment", "losses", "metrics", "model")
 """Modules of this folder whose code decides what a run gives."""
@@ -280,8 +279,7 @@ def predict_evidence(record: RunRecord, source: str, weights: Path) -> dict[str,
     Raises:
         InputError: if the data or the weights are not those of the record.
     """
-    if records.file_sha256(weights) != record.weights["sha256"]:
-        raise InputError(f"{weights}: these are not the weights of record {record.name}")
+    runs.check_weights(record, weights)
     settings = _settings_of(record)
     folder = data_folder()
     dataset = read_lgg(fetch_lgg(source, folder), size=settings.image_size, cache=folder / "cache")
@@ -317,8 +315,7 @@ def predict_files(
         resized = cv2.resize(image, side, interpolation=cv2.INTER_AREA)
         mask = (predict(model, resized[None], image.shape[:2])[0] > 0.5).astype(np.uint8)
         outlines, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-        red = tuple(round(255 * value) for value in to_rgb(PREDICTED))
-        overlay = cv2.drawContours(image.copy(), outlines, -1, red, 1)
+        overlay = cv2.drawContours(image.copy(), outlines, -1, PREDICTED_RGB, 1)
         for name, picture in (("mask", 255 * mask), ("overlay", overlay[..., ::-1])):
             target = folder / f"{path.stem}_{name}.png"
             records.write_atomically(target, cv2.imencode(".png", picture)[1].tobytes())

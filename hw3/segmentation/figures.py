@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -172,31 +173,28 @@ def _output_shapes(model: UNetVGG16, size: int) -> dict[torch.nn.Module, tuple[i
 
 
 def _box(
-    axes, x: float, y: float, name: str, shape: tuple[int, ...], part: torch.nn.Module
+    axes: Axes, x: float, y: float, name: str, shape: tuple[int, ...], part: torch.nn.Module
 ) -> None:
     parameters = list(part.parameters())
     frozen = not any(parameter.requires_grad for parameter in parameters)
     count = sum(parameter.numel() for parameter in parameters)
     color = FROZEN if frozen else TRAINED
     axes.add_patch(Rectangle((x, y - 0.33), 1.04, 0.66, color=color, alpha=0.25, linewidth=0))
-    axes.text(x + 0.52, y + 0.15, name, ha="center", va="center", weight="bold", fontsize=8)
-    axes.text(x + 0.52, y - 0.02, " × ".join(map(str, shape)), ha="center", va="center", fontsize=8)
-    state = "frozen" if frozen else "trained"
-    axes.text(
-        x + 0.52,
-        y - 0.19,
-        f"{count:,} {state}",
-        ha="center",
-        va="center",
-        fontsize=7.5,
-        color=MUTED,
-    )
+    state = f"{count:,} {'frozen' if frozen else 'trained'}"
+    centred = {"ha": "center", "va": "center", "fontsize": 8}
+    axes.text(x + 0.52, y + 0.16, name, weight="bold", **centred)
+    axes.text(x + 0.52, y - 0.02, " × ".join(map(str, shape)), **centred)
+    axes.text(x + 0.52, y - 0.2, state, color=MUTED, **centred)
 
 
-def _arrow(axes, start, end, text: str = "", connection: str = "arc3") -> None:
+def _arrow(
+    axes: Axes,
+    start: tuple[float, float],
+    end: tuple[float, float],
+    text: str = "",
+    connection: str = "arc3",
+) -> None:
     style = {"arrowstyle": "->", "color": MUTED, "connectionstyle": connection}
     axes.annotate("", end, start, arrowprops=style)
-    if text and connection == "arc3":
-        axes.text(
-            start[0] + 0.05, (start[1] + end[1]) / 2, text, va="center", color=MUTED, fontsize=7.5
-        )
+    middle = (start[1] + end[1]) / 2
+    axes.text(end[0] + 0.05, middle, text, va="center", color=MUTED, fontsize=7.5)

@@ -1,0 +1,331 @@
+"""Question 2 from data to record: prepare, train, detect, score, find again."""
+
+import json
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from hw3 import records, runs, training
+from hw3.backbones import load_weights
+from hw3.detection import ap
+from hw3.detection.augment import Augmentation
+from hw3.detection.crops import CropSamples, collate
+from hw3.detection.dataset import (
+    GROUPS,
+    GtsdbDataset,
+    fetch_gtsdb,
+    read_gtsdb,
+    read_image,
+    split_official,
+    split_random,
+)
+from hw3.detection.models import Detections, build_faster_rcnn, build_ssd300, predict, total_loss
+from hw3.detection.simulate import simulate_gtsdb
+from hw3.detection.tiles import predict_tiled
+from hw3.errors import InputError
+from hw3.profiles import DetectionSettings, FasterRcnnSettings, Profile, SsdSettings, data_folder
+from hw3.records import RunRecord
+from hw3.style import PREDICTED_RGB
+
+DECIDING = ("ap", "augment", "crops", "dataset", "experiment", "models", "tiles")
+"""Modules of this folder whose code decides what a run gives."""
+MODELS: dict[str, type[DetectionSettings]] = {
+    "faster-rcnn": FasterRcnnSettings,
+    "ssd300": SsdSettings,
+}
+SPLITS = {
+    "random": lambda dataset, seed: split_random(dataset.image_ids, seed),
+    "official": lambda dataset, _seed: split_official(dataset.image_ids),
+}
+
+
+def prepare(profile: Profile, source: str | None = None) -> tuple[GtsdbDataset, str]:
+    """The data set of a profile, and its kind: "simulated" or "real".
+
+    Simulated roads are made on the spot. Real ones are looked for in `source`, then in the data
+    folder, then downloaded.
+    """
+    folder = data_folder()
+    if source is None and profile.simulated:
+        root = simulate_gtsdb(
+            folder / f"simulated-{profile.name}",
+            images=profile.images,
+            width=profile.image_width,
+            height=profile.image_height,
+            seed=profile.faster_rcnn.seed,
+        )
+    elif source is None and (folder / "FullIJCNN2013").is_dir():
+        root = folder
+    else:
+        root = fetch_gtsdb(source or "download", folder)
+    return read_gtsdb(root), "simulated" if source is None and profile.simulated else "real"
+
+
+def run(
+    settings: DetectionSettings,
+    dataset: GtsdbDataset,
+    *,
+    kind: str,
+    name: str,
+    folder: Path,
+    note: str = "",
+    workers: int = 0,
+) -> tuple[RunRecord, nn.Module]:
+    """Train and score, or find the same run finished in `folder`, or go on where it stopped.
+
+    Args:
+        settings: `FasterRcnnSettings` or `SsdSettings`.
+        dataset: all images.
+        kind: "simulated" or "real", as stated in the record.
+        name: of the record.
+        folder: for the record, the weights and the checkpoint.
+        note: a remark on the data, kept in the record.
+        workers: processes that load data.
+
+    Returns:
+        The record, and the trained model in evaluation mode.
+    """
+    accelerator = training.make_accelerator(settings.mixed_precision)
+    split = SPLITS[settings.split](dataset, settings.seed)
+    data = {
+        "kind": kind,
+        "note": note,
+        "fingerprint": dataset.fingerprint,
+        "images": len(dataset),
+        "signs": sum(map(len, dataset.labels)),
+        "split": split,
+    }
+    here = Path(__file__).parent
+    sources = [here / f"{stem}.py" for stem in DECIDING]
+    record = runs.start_record(name, _model_name(settings), settings, data, sources, "weights")
+    return runs.find_or_train(
+        record,
+        folder,
+        accelerator,
+        build=partial(build, settings, "random"),
+        train=partial(_train, settings, dataset, split, accelerator, workers),
+    )
+
+
+def build(settings: DetectionSettings, weights: str) -> nn.Module:
+    """The detector that the settings describe."""
+    if isinstance(settings, SsdSettings):
+        return build_ssd300(
+            weights=weights,
+            width=settings.width,
+            frozen_convolutions=settings.frozen_convolutions,
+            score_threshold=settings.score_threshold,
+        )
+    return build_faster_rcnn(
+        backbone=settings.backbone,
+        weights=weights,
+        anchor_sizes=settings.anchor_sizes,
+        image_size=settings.image_size,
+        width=settings.width,
+        fpn_channels=settings.fpn_channels,
+        frozen_blocks=settings.frozen_blocks,
+        score_threshold=settings.score_threshold,
+    )
+
+
+def train_step(model: nn.Module, batch: dict[str, Any]) -> dict[str, Tensor]:
+    """One forward pass: torchvision's summed loss."""
+    images = [image.float() / 255 for image in batch["image"]]
+    pairs = zip(batch["boxes"], batch["labels"], strict=True)
+    targets = [{"boxes": boxes, "labels": labels} for boxes, labels in pairs]
+    return {"loss": total_loss(model, images, targets)}
+
+
+def detect(settings: DetectionSettings, model: nn.Module, image: np.ndarray) -> Detections:
+    """Signs in one image (height, width, 3) uint8, whole or in tiles as the settings say."""
+    device = next(model.parameters()).device
+    pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    pixels = pixels.to(device).float() / 255
+    tiled = isinstance(settings, SsdSettings) and settings.tiles
+    return predict_tiled(model, pixels) if tiled else predict(model, pixels)
+
+
+def evidence(
+    settings: DetectionSettings,
+    model: nn.Module,
+    dataset: GtsdbDataset,
+    image_ids: Sequence[int],
+    accelerator: Accelerator,
+) -> dict[str, list]:
+    """Truths and detections of these images, in the forms that `hw3.detection.ap.match` takes.
+
+    Detections are rounded (to 0.01 pixels and four digits of score): what is scored is what is
+    kept.
+    """
+    number = {image_id: index for index, image_id in enumerate(dataset.image_ids)}
+
+    def detect_one(image_id: int) -> list[dict[str, Any]]:
+        return to_coco(image_id, detect(settings, model, dataset.image(number[image_id])))
+
+    truths = [
+        {
+            "image_id": image_id,
+            "boxes_xyxy": dataset.boxes_xyxy[number[image_id]].tolist(),
+            "labels": dataset.labels[number[image_id]].tolist(),
+        }
+        for image_id in image_ids
+    ]
+    return {
+        "truths": truths,
+        "detections": training.map_in_order(detect_one, image_ids, accelerator),
+    }
+
+
+def to_coco(image_id: int, found: Detections) -> list[dict[str, Any]]:
+    """One image's detections in COCO's results format: bbox is [x, y, width, height]."""
+    columns = (found["boxes_xyxy"], found["labels"], found["scores"])
+    return [
+        {
+            "image_id": image_id,
+            "category_id": int(label),
+            "bbox": [round(float(value), 2) for value in (x1, y1, x2 - x1, y2 - y1)],
+            "score": round(float(score), 4),
+        }
+        for (x1, y1, x2, y2), label, score in zip(*columns, strict=True)
+    ]
+
+
+def example_images(record: RunRecord, count: int = 6) -> list[int]:
+    """Test images to look at, by a rule: evenly spaced through those that hold signs."""
+    with_signs = [truth["image_id"] for truth in record.evidence["truths"] if truth["labels"]]
+    places = np.linspace(0, len(with_signs) - 1, min(count, len(with_signs))).round().astype(int)
+    return [with_signs[place] for place in places]
+
+
+def derive_results(record: RunRecord) -> dict[str, Any]:
+    """Every entry of `record.results`, computed anew from `record.evidence`."""
+    return ap.scores(ap.match(record.evidence["truths"], record.evidence["detections"]))
+
+
+def predict_evidence(record: RunRecord, source: str, weights: Path) -> dict[str, Any]:
+    """The evidence of a record, predicted anew on the real data in `source`.
+
+    Raises:
+        InputError: if the data or the weights are not those of the record.
+    """
+    runs.check_weights(record, weights)
+    dataset = read_gtsdb(fetch_gtsdb(source, data_folder()))
+    if dataset.fingerprint != record.data["fingerprint"]:
+        raise InputError(f"{source}: these are not the data of record {record.name}")
+    settings = settings_of(record)
+    accelerator = training.make_accelerator(settings.mixed_precision)
+    model = _trained(settings, weights).to(accelerator.device)
+    return evidence(settings, model, dataset, record.data["split"]["test"], accelerator)
+
+
+def predict_files(
+    paths: Sequence[Path], record: RunRecord, weights: Path, folder: Path
+) -> Iterator[Path]:
+    """Find signs in image files and write `<stem>.json` and `<stem>_boxes.png` for each.
+
+    Args:
+        paths: colour images of any size.
+        record: of the run that made the weights.
+        weights: safetensors file.
+        folder: where to write.
+
+    Yields:
+        Each file written.
+    """
+    settings = settings_of(record)
+    images = {path: read_image(path) for path in paths}
+    model = _trained(settings, weights)
+    for number, (path, image) in enumerate(images.items()):
+        found = to_coco(number, detect(settings, model, image))
+        for detection in found:
+            detection |= {"file_name": path.name, "group": GROUPS[detection["category_id"] - 1]}
+        for target, content in (
+            (folder / f"{path.stem}.json", json.dumps(found, indent=1).encode()),
+            (folder / f"{path.stem}_boxes.png", _drawn(image, found)),
+        ):
+            records.write_atomically(target, content)
+            yield target
+
+
+def settings_of(record: RunRecord) -> DetectionSettings:
+    """The settings of a record, as the dataclass they were."""
+    chosen = dict(record.settings)
+    kind = MODELS[chosen.pop("model")]
+    if "anchor_sizes" in chosen:
+        chosen["anchor_sizes"] = tuple(map(tuple, chosen["anchor_sizes"]))
+    return kind(**chosen)
+
+
+def _train(
+    settings: DetectionSettings,
+    dataset: GtsdbDataset,
+    split: dict[str, list[int]],
+    accelerator: Accelerator,
+    workers: int,
+    record: RunRecord,
+    checkpoint: Path,
+) -> nn.Module:
+    torch.manual_seed(settings.seed)
+    model = build(settings, settings.weights)
+    samples = CropSamples(
+        dataset,
+        split["train"],
+        crop_size=settings.crop_size,
+        crops=settings.crops,
+        sign_share=settings.sign_share,
+        augmentation=Augmentation(settings.seed) if settings.augment else None,
+        seed=settings.seed,
+    )
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer, scheduler = runs.optimiser(settings, trained, len(samples))
+    record.history = training.fit(
+        model,
+        train_step,
+        samples,
+        optimizer,
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        accelerator=accelerator,
+        scheduler=scheduler,
+        collate=collate,
+        workers=workers,
+        max_gradient_norm=settings.max_gradient_norm,
+        checkpoint=checkpoint,
+        key=record.key,
+    )
+    clock = perf_counter()
+    record.evidence = evidence(settings, model, dataset, split["test"], accelerator)
+    record.seconds_per_image = round((perf_counter() - clock) / len(split["test"]), 4)
+    record.results = derive_results(record)
+    return model
+
+
+def _trained(settings: DetectionSettings, weights: Path) -> nn.Module:
+    model = build(settings, "random")
+    load_weights(model, weights)
+    return model.eval()
+
+
+def _model_name(settings: DetectionSettings) -> str:
+    return next(name for name, kind in MODELS.items() if type(settings) is kind)
+
+
+def _drawn(image: np.ndarray, found: list[dict[str, Any]]) -> bytes:
+    """PNG bytes of the image with boxes, names and scores."""
+    canvas = image[..., ::-1].copy()
+    red = PREDICTED_RGB[::-1]
+    for detection in found:
+        x, y, width, height = (round(value) for value in detection["bbox"])
+        cv2.rectangle(canvas, (x, y), (x + width, y + height), red, 2)
+        text = f"{detection['group']} {detection['score']:.2f}"
+        cv2.putText(canvas, text, (x, max(12, y - 4)), cv2.FONT_HERSHEY_SIMPLEX, 0.5, red, 1)
+    return cv2.imencode(".png", canvas)[1].tobytes()
