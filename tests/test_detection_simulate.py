@@ -39,7 +39,7 @@ def test_43_names_in_the_order_of_ids():
     assert SIGN_NAMES[38] == "keep right"
 
 
-@pytest.mark.parametrize("size", [24, 96])
+@pytest.mark.parametrize("size", [24, 40])
 def test_signs_fill_their_square_and_differ(size):
     signs = np.stack([draw_sign(class_id, size) for class_id in range(43)])
     assert signs.shape == (43, size, size, 4) and signs.dtype == np.uint8
@@ -67,8 +67,9 @@ def test_shapes_and_colours_are_those_of_the_groups():
 
 def test_left_mirrors_right():
     for left, right in ((34, 33), (37, 36), (39, 38), (19, 20)):
-        difference = np.abs(draw_sign(left, 80)[:, ::-1].astype(int) - draw_sign(right, 80))
-        assert difference.mean() < 2, SIGN_NAMES[left]
+        left_sign, right_sign = (draw_sign(each, 80).astype(int) for each in (left, right))
+        mirrored = np.abs(left_sign[:, ::-1] - right_sign).mean()
+        assert mirrored < 4 and mirrored < np.abs(left_sign - right_sign).mean() / 2
 
 
 def test_every_drawing_can_be_drawn_and_is_premultiplied():
@@ -130,7 +131,7 @@ def test_what_is_pasted_outside_leaves_no_trace():
 
 
 def test_signs_are_in_the_boxes(tmp_path):
-    folder = simulate_gtsdb(tmp_path, images=60, seed=8, width=320, height=192)
+    folder = simulate_gtsdb(tmp_path, images=40, seed=8, width=320, height=192)
     found, expected = 0, 0
     for name, (x1, y1, x2, y2), class_id in read_boxes(folder):
         image = cv2.imread(str(folder / name))[..., ::-1].astype(float)
@@ -139,7 +140,7 @@ def test_signs_are_in_the_boxes(tmp_path):
         if class_id in PROHIBITORY | MANDATORY:
             expected += 1
             found += (red > blue) == (class_id in PROHIBITORY)
-    assert expected > 20 and found >= 0.9 * expected
+    assert expected > 15 and found >= 0.9 * expected
 
 
 def test_counts_classes_and_widths_follow_gtsdb(monkeypatch):

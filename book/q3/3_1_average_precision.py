@@ -18,7 +18,7 @@ environment(profile)
 # %% mystnb={"figure": {"name": "fig-3-1", "caption": "Precision against recall for prohibitory signs at IoU 0.5, as measured (grey) and interpolated (blue). Average precision is the shaded area."}, "image": {"alt": "Precision starts at 1 and saws downwards as recall grows. A blue staircase lies on its peaks, falling only; the area below it is shaded."}}
 matches = ap.match(ours.evidence["truths"], ours.evidence["detections"])
 precision, recall, _ = ap.precision_recall(matches, label=1, iou_threshold=0.5)
-figures.precision_recall_steps(precision, recall, ap.interpolate(precision))
+figures.precision_recall(precision, recall, ap.interpolate(precision))
 # %%
 exact = ap.average_precision(matches, 1, interpolation="all")
 levels = ap.average_precision(matches, 1)

@@ -1,0 +1,163 @@
+"""Figures 2.1 to 2.15. Each function draws one figure from the data set, a record or a curve."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from hw3.detection.dataset import GROUPS, SIZE_GROUPS, GtsdbDataset
+from hw3.detection.signs import SIGN_NAMES
+from hw3.records import RunRecord
+from hw3.style import MUTED, PREDICTED, TRAINED, TRUE, report_style, show_image
+
+SIZE_LABELS = ("small\n(< 32 px)", "medium\n(32-45 px)", "large\n(> 45 px)")
+
+
+def annotated_sign(dataset: GtsdbDataset, index: int, margin: int = 60) -> Figure:
+    """Figure 2.1: the largest sign of an image, and its surroundings, with its box and names."""
+    boxes = dataset.boxes_xyxy[index]
+    sign = int(np.argmax(boxes[:, 2] - boxes[:, 0]))
+    x1, y1, x2, y2 = boxes[sign].astype(int)
+    group = GROUPS[dataset.labels[index][sign] - 1]
+    name = SIGN_NAMES[dataset.class_ids[index][sign]]
+    with report_style():
+        figure, (whole, close) = plt.subplots(1, 2, figsize=(8, 2.9), width_ratios=(1.9, 1))
+        image = dataset.image(index)
+        show_image(whole, image, f"image {dataset.image_ids[index]:05d}")
+        show_image(close, image, f"{name}\n{group}, {x2 - x1} px wide")
+        close.set(xlim=(x1 - margin, x2 + margin), ylim=(y2 + margin, y1 - margin))
+        for axes in (whole, close):
+            _box(axes, (x1, y1, x2, y2), TRUE)
+    return figure
+
+
+def histogram_by_group(dataset: GtsdbDataset, image_ids: Iterable[int]) -> Figure:
+    """Figures 2.2, 2.4, 2.6: how many signs of each group."""
+    counts = dataset.counts(image_ids)
+    return _bars(GROUPS, [sum(counts[group].values()) for group in GROUPS])
+
+
+def histogram_by_size(dataset: GtsdbDataset, image_ids: Iterable[int]) -> Figure:
+    """Figures 2.3, 2.5, 2.7: how many signs of each size."""
+    counts = dataset.counts(image_ids)
+    return _bars(SIZE_LABELS, [sum(counts[g][size] for g in GROUPS) for size in SIZE_GROUPS])
+
+
+def ap_by_threshold(runs: dict[str, RunRecord]) -> Figure:
+    """Figures 2.8, 2.12: mean AP over the four groups against the IoU threshold."""
+    with report_style():
+        figure, axes = plt.subplots(figsize=(6.5, 3.2))
+        for (title, record), color in zip(runs.items(), (TRAINED, MUTED), strict=False):
+            values, intervals = (
+                record.results[f"ap_by_threshold{end}"] for end in ("", "_interval")
+            )
+            thresholds = [float(threshold) for threshold in values]
+            axes.fill_between(
+                thresholds, *zip(*intervals.values(), strict=True), color=color, alpha=0.15
+            )
+            axes.plot(thresholds, list(values.values()), color=color, marker="o", label=title)
+        axes.legend(loc="lower left", labelcolor="linecolor")
+        axes.set(xlabel="IoU threshold", ylabel="mean AP", ylim=(0, 1.02))
+    return figure
+
+
+def ap_by_group(runs: dict[str, RunRecord]) -> Figure:
+    """Figures 2.9, 2.13: AP at IoU 0.5 of each sign group."""
+    return _points(runs, "ap50_by_class", dict(zip(GROUPS, GROUPS, strict=True)))
+
+
+def ap_by_size(runs: dict[str, RunRecord]) -> Figure:
+    """Figures 2.10, 2.14: mean AP at IoU 0.5 of each size."""
+    return _points(runs, "ap50_by_size", dict(zip(SIZE_GROUPS, SIZE_LABELS, strict=True)))
+
+
+def boxes(
+    dataset: GtsdbDataset,
+    image_ids: Sequence[int],
+    detections: list[dict[str, Any]],
+    score_threshold: float = 0.5,
+) -> Figure:
+    """Figures 2.11, 2.15: true boxes in green, predicted ones in red with name and score.
+
+    Args:
+        dataset: holds the images.
+        image_ids: to show.
+        detections: in COCO's results format, of any images.
+        score_threshold: those below it are left out.
+    """
+    number = {image_id: index for index, image_id in enumerate(dataset.image_ids)}
+    rows = -(-len(image_ids) // 2)
+    with report_style():
+        figure, grid = plt.subplots(rows, 2, figsize=(8, 2.55 * rows), squeeze=False)
+        for axes in grid.flat:
+            axes.set_axis_off()
+        for axes, image_id in zip(grid.flat, image_ids, strict=False):
+            show_image(axes, dataset.image(number[image_id]), f"image {image_id:05d}")
+            for box in dataset.boxes_xyxy[number[image_id]]:
+                _box(axes, box, TRUE, 2.5)
+            for found in detections:
+                if found["image_id"] == image_id and found["score"] >= score_threshold:
+                    _named_box(axes, found)
+        figure.text(0.35, -0.02, "true box", color=TRUE, ha="center")
+        figure.text(0.65, -0.02, "predicted box", color=PREDICTED, ha="center")
+    return figure
+
+
+def precision_recall(precision: np.ndarray, recall: np.ndarray, envelope: np.ndarray) -> Figure:
+    """A precision-recall curve as measured, and its interpolation, whose area is the AP."""
+    with report_style():
+        figure, axes = plt.subplots(figsize=(6.5, 3.2))
+        axes.fill_between(recall, envelope, color=TRAINED, alpha=0.12, step="pre")
+        axes.plot(recall, precision, color=MUTED, marker=".", linewidth=1)
+        axes.step(recall, envelope, color=TRAINED, where="pre")
+        axes.text(0.02, 0.1, "area = average precision", color=TRAINED)
+        axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.03))
+    return figure
+
+
+def _bars(names: Sequence[str], values: Sequence[int]) -> Figure:
+    with report_style():
+        figure, axes = plt.subplots(figsize=(6, 2.6))
+        axes.bar_label(axes.bar(names, values, color=TRAINED, width=0.6), padding=2)
+        axes.set(ylabel="signs", ylim=(0, 1.15 * max(1, *values)))
+        axes.grid(axis="x", visible=False)
+    return figure
+
+
+def _points(runs: dict[str, RunRecord], key: str, names: dict[str, str]) -> Figure:
+    """AP values with 95 % intervals, one panel a run."""
+    with report_style():
+        size = (max(6, 4 * len(runs)), 2.9)
+        figure, grid = plt.subplots(1, len(runs), figsize=size, sharey=True, squeeze=False)
+        for axes, (title, record) in zip(grid[0], runs.items(), strict=True):
+            for place, name in enumerate(names):
+                value, interval = (record.results[f"{key}{end}"][name] for end in ("", "_interval"))
+                if value is None:
+                    axes.text(place, 0.03, "no such\nsign", ha="center", color=MUTED, fontsize=8)
+                    continue
+                axes.vlines(place, *interval, color=TRAINED, linewidth=2, alpha=0.5)
+                axes.plot(place, value, "o", color=TRAINED)
+                axes.text(place + 0.1, value, f"{value:.2f}", va="center", fontsize=9)
+            axes.set_xticks(range(len(names)), names.values())
+            axes.set_title(title, loc="left")
+            axes.set(ylim=(0, 1.05), xlim=(-0.5, len(names) - 0.3))
+        grid[0, 0].set_ylabel("AP at IoU 0.5")
+    return figure
+
+
+def _named_box(axes: Axes, found: dict[str, Any]) -> None:
+    x, y, width, height = found["bbox"]
+    _box(axes, (x, y, x + width, y + height), PREDICTED)
+    name = f"{GROUPS[found['category_id'] - 1]} {found['score']:.2f}"
+    plate = {"facecolor": PREDICTED, "edgecolor": "none", "pad": 0.8}
+    axes.text(x, y - 3, name, color="white", fontsize=6.5, va="bottom", bbox=plate)
+
+
+def _box(axes: Axes, box: Sequence[float], color: str, width: float = 1.3) -> None:
+    x1, y1, x2, y2 = box
+    sides = (x2 - x1, y2 - y1)
+    axes.add_patch(Rectangle((x1, y1), *sides, fill=False, edgecolor=color, linewidth=width))
