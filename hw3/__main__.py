@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import tyro
+from accelerate import PartialState
 
 from hw3 import profiles, records
 from hw3.errors import InputError
@@ -72,7 +73,8 @@ def train_unet(settings: SegmentationSettings, options: RunOptions) -> None:
     """Train and score the U-Net on brain MRI. Called again, it goes on where it stopped."""
     from hw3.segmentation import experiment
 
-    dataset, kind = experiment.prepare(profiles.active(), options.data, settings.image_size)
+    with PartialState().main_process_first():  # it makes the data, the others find them
+        dataset, kind = experiment.prepare(profiles.active(), options.data, settings.image_size)
     results = _train(experiment, settings, dataset, kind, "unet", options)
     for part, own in results.items():
         print(f"{part}: dice {own['dice']:.4f}  iou {own['iou']:.4f}")
@@ -91,7 +93,8 @@ def train_ssd300(settings: SsdSettings, options: RunOptions) -> None:
 def _train_detector(settings: DetectionSettings, name: str, options: RunOptions) -> None:
     from hw3.detection import experiment
 
-    dataset, kind = experiment.prepare(profiles.active(), options.data)
+    with PartialState().main_process_first():
+        dataset, kind = experiment.prepare(profiles.active(), options.data)
     results = _train(experiment, settings, dataset, kind, name, options)
     print(f"test: AP at IoU 0.5 {results['ap50']}  AP {results['ap']}")
 
@@ -110,9 +113,10 @@ def _train(
         note=options.note,
         workers=options.workers,
     )
-    for path in filter(None, (folder / f"{done.stem}.json", options.record)):
-        print(f"record: {done.save(path)}")
-    print(f"weights: {folder / f'{done.stem}.safetensors'}")
+    if PartialState().is_main_process:  # it alone knows the digest of the weights
+        for path in filter(None, (folder / f"{done.stem}.json", options.record)):
+            print(f"record: {done.save(path)}")
+        print(f"weights: {folder / f'{done.stem}.safetensors'}")
     return done.results
 
 

@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 import book
 import notebooks
 
-HEAVY = {"torch", "torchvision", "numpy", "scipy", "opencv-python-headless"}
+HEAVY = {"torch", "torchvision", "numpy", "scipy", "opencv-python-headless", "pillow"}
 """What Colab has and nobody should reinstall."""
 STAND_IN = """
 import os

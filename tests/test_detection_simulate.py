@@ -130,17 +130,16 @@ def test_what_is_pasted_outside_leaves_no_trace():
     assert (image == 128).all()
 
 
-def test_signs_are_in_the_boxes(tmp_path):
-    folder = simulate_gtsdb(tmp_path, images=40, seed=8, width=320, height=192)
+def test_signs_are_in_the_boxes(roads):
     found, expected = 0, 0
-    for name, (x1, y1, x2, y2), class_id in read_boxes(folder):
-        image = cv2.imread(str(folder / name))[..., ::-1].astype(float)
+    for name, (x1, y1, x2, y2), class_id in read_boxes(roads):
+        image = cv2.imread(str(roads / name))[..., ::-1].astype(float)
         row, inset = (y1 + y2) // 2, max(1, (x2 - x1) // 12)
         red, _, blue = image[row - 1 : row + 2, [x1 + inset, x2 - 1 - inset]].mean((0, 1))
         if class_id in PROHIBITORY | MANDATORY:
             expected += 1
             found += (red > blue) == (class_id in PROHIBITORY)
-    assert expected > 15 and found >= 0.9 * expected
+    assert expected > 8 and found >= 0.9 * expected
 
 
 def test_counts_classes_and_widths_follow_gtsdb(monkeypatch):

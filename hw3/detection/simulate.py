@@ -348,7 +348,7 @@ def _weather(rng: Generator, sign: ndarray, light: float) -> ndarray:
 
 def _expose(rng: Generator, image: ndarray) -> ndarray:
     """What the camera makes of it: blur, exposure, contrast, colour cast, sensor noise."""
-    image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 0.9))
+    image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.25, 0.6))
     if rng.random() < 0.25:
         image = cv2.blur(image, (int(rng.integers(2, 5)), 1))
     level = np.linspace(0, 1, 256)[:, None] * rng.uniform(0.9, 1.35) * rng.normal(1, 0.03, 3)

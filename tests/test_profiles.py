@@ -1,0 +1,96 @@
+from dataclasses import FrozenInstanceError, asdict, fields, replace
+from pathlib import Path
+
+import pytest
+
+from hw3 import profiles
+from hw3.errors import InputError
+from hw3.profiles import FULL, PROFILES, SAMPLE, SMOKE, active, data_folder, runs_folder
+
+
+@pytest.mark.parametrize("name", ["smoke", "sample", "full"])
+def test_variable_chooses_the_profile(monkeypatch, name) -> None:
+    monkeypatch.setenv("HW3_PROFILE", name)
+    assert active() is PROFILES[name]
+    assert active().name == name
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_sample_is_the_default(monkeypatch, value) -> None:
+    monkeypatch.delenv("HW3_PROFILE", raising=False)
+    if value is not None:
+        monkeypatch.setenv("HW3_PROFILE", value)
+    assert active() is SAMPLE
+
+
+def test_unknown_profile_is_refused_with_the_known_ones(monkeypatch) -> None:
+    monkeypatch.setenv("HW3_PROFILE", "Full")
+    with pytest.raises(InputError, match=r"HW3_PROFILE is 'Full'.*smoke, sample, full"):
+        active()
+
+
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
+def test_profiles_are_frozen(profile) -> None:
+    with pytest.raises(FrozenInstanceError):
+        profile.patients = 1
+    with pytest.raises(FrozenInstanceError):
+        profile.segmentation.epochs = 1
+    assert hash(profile) == hash(replace(profile))
+
+
+def test_full_has_the_settings_of_the_report() -> None:
+    settings = FULL.segmentation
+    assert not FULL.simulated
+    assert (settings.batch_size, settings.epochs) == (20, 20)
+    assert (settings.loss, settings.split) == ("dice", "slice")
+    assert settings.encoder_weights == "imagenet"
+    assert settings.augment and settings.schedule == "constant"
+    assert settings.image_size == 256  # as published
+
+
+def test_profiles_differ_in_sizes_steps_and_data_alone() -> None:
+    alike = ("split", "loss", "augment", "mixed_precision", "seed")
+    for profile in (SMOKE, SAMPLE):
+        assert profile.simulated and profile.segmentation.encoder_weights == "random"
+        for name in alike:
+            assert getattr(profile.segmentation, name) == getattr(FULL.segmentation, name)
+
+
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
+def test_image_sizes_fit_the_network(profile) -> None:
+    assert profile.segmentation.image_size % 16 == 0
+    assert profile.segmentation.image_size <= profile.slice_size
+
+
+def test_every_setting_is_plain_data_for_a_record() -> None:
+    settings = asdict(FULL.segmentation)
+    assert list(settings) == [field.name for field in fields(FULL.segmentation)]
+    assert all(isinstance(value, str | int | float | tuple) for value in settings.values())
+
+
+@pytest.mark.parametrize(
+    ("variable", "folder", "default"),
+    [("HW3_DATA", data_folder, "data"), ("HW3_RUNS", runs_folder, "runs")],
+)
+def test_folders(monkeypatch, tmp_path, variable, folder, default) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv(variable, str(tmp_path / "here"))
+    assert folder() == tmp_path / "here"
+    monkeypatch.setenv(variable, "~/there")
+    assert folder() == tmp_path / "there"
+    for unset in ("", None):
+        if unset is None:
+            monkeypatch.delenv(variable)
+        else:
+            monkeypatch.setenv(variable, unset)
+        assert folder() == tmp_path / ".cache" / "hw3" / default
+
+
+def test_no_other_module_reads_the_variables() -> None:
+    package = Path(profiles.__file__).parent
+    readers = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if '"HW3_' in path.read_text()
+    }
+    assert readers <= {"profiles.py", "records.py"}  # a record names the profile in its command

@@ -1,0 +1,247 @@
+import json
+import os
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import torch
+
+from hw3 import records
+from hw3.errors import InputError
+from hw3.records import RunRecord, file_sha256, find, load, provenance, run_key, write_atomically
+
+COUNTS = {"slice_indices": [1, 2], "true_positive": [3, 0]}
+
+
+def make(**changes) -> RunRecord:
+    values = {
+        "name": "unet",
+        "settings": {"epochs": 2, "channels": [8, 4]},
+        "data": {"kind": "simulated", "fingerprint": "f00d", "split": {"train": {"a": [1, 2]}}},
+        "seed": 7,
+        "key": "0123456789abcdef",
+        "versions": {"torch": "2.5"},
+        "history": [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.1}],
+        "results": {"test": {"dice": 2 / 3, "dice_interval": [0.5, 0.75], "mean": None}},
+        "evidence": {"pixels_per_slice": 16, "test": {"TCGA_A": COUNTS, "TCGA_B": COUNTS}},
+    }
+    return RunRecord(**values | changes)
+
+
+def test_record_survives_a_round_trip(tmp_path) -> None:
+    record = make()
+    assert load(record.save(tmp_path / "runs" / "one.json")) == record
+    empty = RunRecord("none", {}, {}, 0)
+    assert load(empty.save(tmp_path / "two.json")) == empty
+
+
+def test_keys_in_the_file_are_in_the_order_of_the_fields_each_on_its_line(tmp_path) -> None:
+    text = make().save(tmp_path / "one.json").read_text()
+    names = [field.name for field in fields(RunRecord)]
+    assert list(json.loads(text)) == names
+    top = [line for line in text.splitlines() if line.startswith(' "')]
+    assert [line.split('"')[1] for line in top] == names
+    assert text.endswith("\n}\n")
+
+
+def test_file_is_compact_where_nobody_reads_it(tmp_path) -> None:
+    lines = make().save(tmp_path / "one.json").read_text().splitlines()
+    assert '   "TCGA_A": {"slice_indices": [1, 2], "true_positive": [3, 0]},' in lines
+    assert '   "dice": 0.6666666666666666,' in lines
+    assert '  {"epoch": 1, "loss": 0.5},' in lines
+    assert '  "channels": [8, 4]' in lines
+
+
+def test_same_record_is_the_same_bytes(tmp_path) -> None:
+    first, second = (make().save(tmp_path / name) for name in ("one.json", "two.json"))
+    assert load(first).save(tmp_path / "three.json").read_bytes() == second.read_bytes()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_value_that_json_does_not_have_is_refused_and_the_old_file_kept(tmp_path, value) -> None:
+    path = make().save(tmp_path / "one.json")
+    with pytest.raises(ValueError, match="JSON"):
+        make(results={"test": {"dice": value}}).save(path)
+    assert load(path) == make()
+    assert os.listdir(tmp_path) == ["one.json"]
+
+
+def test_schema_of_another_version_is_named_whatever_else_it_holds(tmp_path) -> None:
+    path = tmp_path / "one.json"
+    path.write_text(json.dumps({"schema": 99, "title": "from the future"}))
+    with pytest.raises(InputError, match=r"one\.json: schema 99, but this version reads 1; "):
+        load(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{half", b"\x89PNG\r\n\xff", b"[1, 2]", b"{}", b"3"])
+def test_file_that_is_no_record_is_refused_in_one_line(tmp_path, content) -> None:
+    path = tmp_path / "one.json"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"one\.json: not a run record .*train again$"):
+        load(path)
+
+
+def test_record_without_one_of_its_fields_names_it(tmp_path) -> None:
+    path = make().save(tmp_path / "one.json")
+    content = json.loads(path.read_text())
+    del content["evidence"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="evidence"):
+        load(path)
+
+
+def test_missing_file_and_folder_are_no_records(tmp_path) -> None:
+    for path in (tmp_path / "none.json", tmp_path):
+        with pytest.raises(InputError, match="no record to read"):
+            load(path)
+
+
+# Found again
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "model.py"
+    path.write_text("width = 64\n")
+    return path
+
+
+def test_run_is_found_by_name_and_key(tmp_path) -> None:
+    record = make(key="a" * 64)
+    assert find(tmp_path, record) is None
+    record.save(tmp_path / f"{record.stem}.json")
+    assert find(tmp_path, make(key="a" * 64, results={}, evidence={})) == record
+    assert find(tmp_path, make(key="a" * 64, name="other")) is None
+
+
+@pytest.mark.parametrize("change", ["settings", "fingerprint", "source", "source name"])
+def test_stale_run_is_never_found(tmp_path, source, change) -> None:
+    settings, fingerprint = {"epochs": 2, "rate": 0.1}, "f00d"
+    record = make(key=run_key(settings, fingerprint, [source]))
+    record.save(tmp_path / f"{record.stem}.json")
+    assert find(tmp_path, make(key=run_key(dict(settings), fingerprint, [source]))) == record
+    if change == "settings":
+        settings["rate"] = 0.2
+    elif change == "fingerprint":
+        fingerprint = "beef"
+    elif change == "source":
+        source.write_text("width = 65\n")
+    else:
+        source = source.rename(tmp_path / "loss.py")
+    assert find(tmp_path, make(key=run_key(settings, fingerprint, [source]))) is None
+
+
+def test_record_of_another_run_under_the_same_file_name_is_not_found(tmp_path) -> None:
+    wanted = make(key="a" * 64)
+    make(key="a" * 10 + "b" * 54).save(tmp_path / f"{wanted.stem}.json")
+    assert find(tmp_path, wanted) is None
+
+
+def test_key_depends_on_no_order_and_no_place(tmp_path, source) -> None:
+    other = tmp_path / "augment.py"
+    other.write_text("turns = 4\n")
+    key = run_key({"a": 1, "b": 2}, "f00d", [source, other])
+    assert key == run_key({"b": 2, "a": 1}, "f00d", [other, source])
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    moved = [path.rename(elsewhere / path.name) for path in (source, other)]
+    assert key == run_key({"a": 1, "b": 2}, "f00d", moved)
+
+
+def test_key_changes_with_the_schema(monkeypatch, source) -> None:
+    before = run_key({}, "f00d", [source])
+    monkeypatch.setattr(records, "SCHEMA", 2)
+    assert run_key({}, "f00d", [source]) != before
+
+
+# Written whole or not at all
+
+
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
+def test_crash_while_writing_leaves_the_old_file_and_nothing_else(
+    tmp_path, monkeypatch, failing
+) -> None:
+    def crash(*_arguments) -> None:
+        raise OSError("disk full")
+
+    path = make().save(tmp_path / "one.json")
+    monkeypatch.setattr(os, failing, crash)
+    with pytest.raises(OSError, match="disk full"):
+        make(seed=8).save(path)
+    assert load(path) == make()
+    assert os.listdir(tmp_path) == ["one.json"]
+
+
+def test_content_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch) -> None:
+    done, path = [], tmp_path / "new" / "one.bin"
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda file: done.append("fsync") or fsync(file))
+    monkeypatch.setattr(os, "replace", lambda *names: done.append("replace") or replace(*names))
+    write_atomically(path, b"content")
+    assert done == ["fsync", "replace"]
+    assert path.read_bytes() == b"content"
+
+
+# Provenance
+
+
+def test_provenance_is_complete() -> None:
+    found = provenance()
+    assert set(found) == {"command", "commit", "versions", "hardware"} and all(found.values())
+    assert found["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert {"python", *records.PACKAGES} == set(found["versions"])
+    assert found["hardware"]["device"] and found["hardware"]["count"] >= 1
+    assert RunRecord("unet", {}, {}, 0, **found).commit == found["commit"]
+
+
+@pytest.mark.parametrize(
+    ("program", "profile", "expected"),
+    [
+        ("/somewhere/hw3/__main__.py", None, "python -m hw3 train unet --note 'a b'"),
+        ("hw3/__main__.py", "smoke", "HW3_PROFILE=smoke python -m hw3 train unet --note 'a b'"),
+        ("/usr/bin/pytest", None, "pytest train unet --note 'a b'"),
+    ],
+)
+def test_command_is_what_one_would_type(monkeypatch, program, profile, expected) -> None:
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    monkeypatch.setattr(sys, "argv", [program, "train", "unet", "--note", "a b"])
+    monkeypatch.delenv("HW3_PROFILE", raising=False)
+    if profile:
+        monkeypatch.setenv("HW3_PROFILE", profile)
+    assert provenance()["command"] == expected
+
+
+def test_command_of_a_notebook(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "ipykernel", sys)
+    assert provenance()["command"] == "a notebook of the book"
+
+
+def answer(monkeypatch, head: str, status: str) -> str:
+    def run(command: list[str], **_options) -> subprocess.CompletedProcess:
+        out = {"rev-parse": head, "status": status}[command[1]]
+        return subprocess.CompletedProcess(command, 0, stdout=out)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    return provenance()["commit"]
+
+
+def test_commit_says_whether_the_package_was_changed_since(monkeypatch) -> None:
+    assert answer(monkeypatch, "abc\n", "") == "abc"
+    assert answer(monkeypatch, "abc\n", " M hw3/records.py\n") == "abc with changes"
+    assert answer(monkeypatch, "", "") == "unknown"
+
+
+def test_commit_is_unknown_without_git(monkeypatch) -> None:
+    def run(*_arguments, **_options) -> None:
+        raise FileNotFoundError("git")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert provenance()["commit"] == "unknown"
+
+
+def test_sha256_of_a_file(tmp_path) -> None:
+    path = tmp_path / "empty"
+    path.write_bytes(b"")
+    assert file_sha256(path) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"

@@ -1,0 +1,256 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from monai.metrics import compute_dice, compute_iou
+from torchmetrics.functional.classification import (
+    binary_accuracy,
+    binary_f1_score,
+    binary_jaccard_index,
+    binary_recall,
+    binary_specificity,
+)
+
+from hw3.errors import InputError
+from hw3.segmentation.metrics import SliceCounts, count_pixels, dice, iou, scores
+
+# patient, slice, true positive, false positive, false negative; 100 pixels each
+TABLE = [
+    ("a", 1, 0, 0, 0),  # rightly left empty
+    ("a", 2, 8, 2, 2),  # Dice 16/20
+    ("a", 3, 0, 5, 0),  # false tumour
+    ("b", 1, 3, 0, 9),  # Dice 6/15
+    ("b", 2, 0, 0, 4),  # missed
+]
+
+
+def make(rows: list[tuple[str, int, int, int, int]], pixels: int = 100) -> SliceCounts:
+    patients, *columns = zip(*rows, strict=True)
+    return SliceCounts(np.array(patients), *map(np.array, columns), pixels=pixels)
+
+
+def random_masks(seed: int, slices: int = 30) -> tuple[np.ndarray, np.ndarray]:
+    """Predictions and truth (slices, 12, 10), with slices empty in either, both and neither."""
+    generator = np.random.default_rng(seed)
+    truth = generator.random((slices, 12, 10)) > 0.8
+    predicted = truth ^ (generator.random(truth.shape) > 0.9)
+    truth[::3] = False
+    predicted[::3] = False
+    predicted[3::6] = generator.random(predicted[3::6].shape) > 0.9
+    predicted[1::6] = False
+    return predicted, truth
+
+
+def count(predicted: np.ndarray, truth: np.ndarray, slices_a_patient: int = 5) -> SliceCounts:
+    rows = [
+        (f"p{i // slices_a_patient}", i, *count_pixels(*pair))
+        for i, pair in enumerate(zip(predicted, truth, strict=True))
+    ]
+    return make(rows, pixels=truth[0].size)
+
+
+def tensors(*masks: np.ndarray, volumes: int | None = None) -> list[torch.Tensor]:
+    """(slices, 1, height, width), or (volumes, 1, depth, height, width)."""
+    shape = (-1, 1, *masks[0].shape[1:])
+    if volumes:
+        shape = (volumes, 1, -1, *masks[0].shape[1:])
+    return [torch.from_numpy(mask).reshape(shape) for mask in masks]
+
+
+def batches_of(size: int, *arrays: np.ndarray) -> list[tuple[np.ndarray, ...]]:
+    return [tuple(a[i : i + size] for a in arrays) for i in range(0, len(arrays[0]), size)]
+
+
+def test_counts_of_one_slice() -> None:
+    predicted = np.array([[1, 1, 0], [0, 1, 0]], dtype=np.uint8)
+    mask = np.array([[1, 0, 0], [1, 1, 1]], dtype=np.uint8)
+    assert count_pixels(predicted, mask) == (2, 1, 2)
+    assert count_pixels(predicted > 0, 255 * mask) == (2, 1, 2)
+    assert count_pixels(0 * predicted, 0 * mask) == (0, 0, 0)
+    assert count_pixels(1 - mask, mask) == (0, 2, 4)
+    assert all(type(value) is int for value in count_pixels(predicted, mask))
+    with pytest.raises(InputError, match=r"predicted \(2, 3\) and mask \(2, 2\) differ"):
+        count_pixels(predicted, mask[:, :2])
+
+
+def test_dice_and_iou_by_hand() -> None:
+    true_positive, false_positive, false_negative = [8, 0, 0, 0], [2, 0, 5, 0], [2, 0, 0, 4]
+    counts = true_positive, false_positive, false_negative
+    np.testing.assert_allclose(dice(*counts), [16 / 20, 1, 0, 0])
+    np.testing.assert_allclose(iou(*counts), [8 / 12, 1, 0, 0])
+    assert float(dice(8, 2, 2)) == 0.8
+
+
+def test_dice_follows_from_iou() -> None:
+    counts = np.random.default_rng(0).integers(0, 50, size=(3, 200))
+    overlap = iou(*counts)
+    np.testing.assert_allclose(dice(*counts), 2 * overlap / (1 + overlap))
+
+
+def test_every_score_by_hand() -> None:
+    result = scores(make(TABLE), batch_size=2)
+    expected = {
+        "slices": 5,
+        "slices_with_tumour": 3,
+        "patients": 2,
+        "dice": 22 / 44,
+        "iou": 11 / 33,
+        "accuracy": 1 - 22 / 500,
+        "accuracy_all_background": 1 - 26 / 500,
+        # Batches of 2, 2 and 1 slices: (8, 2, 2), (3, 5, 9), (0, 0, 4).
+        "dice_batch_mean": (16 / 20 + 6 / 20 + 0) / 3,
+        "iou_batch_mean": (8 / 12 + 3 / 17 + 0) / 3,
+        "dice_slice_mean_empty_is_1": (1 + 0.8 + 0 + 0.4 + 0) / 5,
+        "dice_slice_mean_tumour_only": (0.8 + 0.4 + 0) / 3,
+        # a: (8, 7, 2); b: (3, 0, 13).
+        "dice_patient_mean": (16 / 25 + 6 / 19) / 2,
+        "dice_patient_median": (16 / 25 + 6 / 19) / 2,
+        "slice_sensitivity": 2 / 3,
+        "slice_specificity": 1 / 2,
+    }
+    intervals = {name for name in result if name.endswith("_interval")}
+    estimates = {name: value for name, value in result.items() if name not in intervals}
+    assert estimates == pytest.approx(expected)
+    headline = ("dice", "iou", "accuracy", "dice_patient_mean")
+    assert intervals == {f"{name}_interval" for name in headline}
+
+
+def test_the_median_is_over_patients_with_tumour() -> None:
+    rows = [("a", 1, 1, 1, 0), ("b", 1, 1, 0, 0), ("c", 1, 1, 6, 0), ("d", 1, 0, 3, 0)]
+    result = scores(make(rows), batch_size=4)
+    assert result["dice_patient_median"] == pytest.approx(2 / 3)
+    assert result["dice_patient_mean"] == pytest.approx((2 / 3 + 1 + 2 / 8) / 3)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_agreement_with_monai(seed) -> None:
+    predicted, truth = random_masks(seed)
+    result = scores(count(predicted, truth), batch_size=7)
+    slices, pooled = tensors(predicted, truth), tensors(predicted, truth, volumes=1)
+    tumour_only = compute_dice(*slices, ignore_empty=True)
+    assert 0 < tumour_only.isnan().sum() < 30
+    batches = [compute_dice(*tensors(p, t, volumes=1)) for p, t in batches_of(7, predicted, truth)]
+    for name, value in {
+        "dice_slice_mean_empty_is_1": compute_dice(*slices, ignore_empty=False).mean(),
+        "dice_slice_mean_tumour_only": tumour_only.nanmean(),
+        "dice_patient_mean": compute_dice(*tensors(predicted, truth, volumes=6)).nanmean(),
+        "dice": compute_dice(*pooled),
+        "iou": compute_iou(*pooled),
+        "dice_batch_mean": torch.cat(batches).mean(),
+    }.items():
+        assert result[name] == pytest.approx(value.item(), abs=1e-6), name
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_agreement_with_torchmetrics(seed) -> None:
+    predicted, truth = random_masks(seed)
+    result = scores(count(predicted, truth), batch_size=7)
+    pair = [mask.int() for mask in tensors(predicted, truth)]
+    found = [mask.flatten(1).any(dim=1).int() for mask in pair]
+    for name, value in {
+        "dice": binary_f1_score(*pair),
+        "iou": binary_jaccard_index(*pair),
+        "accuracy": binary_accuracy(*pair),
+        "accuracy_all_background": binary_accuracy(0 * pair[0], pair[1]),
+        "slice_sensitivity": binary_recall(*found),
+        "slice_specificity": binary_specificity(*found),
+    }.items():
+        assert result[name] == pytest.approx(value.item(), abs=1e-6), name
+
+
+def test_intervals_hold_the_estimate_and_shrink_with_more_patients() -> None:
+    widths = []
+    for slices in (50, 800):
+        predicted, truth = random_masks(0, slices)
+        result = scores(count(predicted, truth), batch_size=8)
+        names = [name for name in result if name.endswith("_interval")]
+        for name in names:
+            low, high = result[name]
+            assert 0 <= low < result[name.removesuffix("_interval")] < high <= 1
+        widths.append([np.ptp(result[name]) for name in names])
+    assert (np.array(widths[1]) < np.array(widths[0]) / 2).all()  # about a quarter
+
+
+def test_intervals_are_over_patients_not_slices() -> None:
+    """Ten times the same slice of each patient is no more evidence than one."""
+    rows = [("a", 1, 9, 1, 0), ("b", 1, 2, 3, 5), ("c", 1, 4, 0, 1), ("d", 1, 6, 6, 6)]
+    once = scores(make(rows), batch_size=4)
+    often = scores(make(rows * 10), batch_size=4)
+    for name in ("dice", "iou", "accuracy", "dice_patient_mean"):
+        assert often[f"{name}_interval"] == pytest.approx(once[f"{name}_interval"])
+
+
+def test_intervals_are_seeded() -> None:
+    predicted, truth = random_masks(0)
+    first, again, other = (
+        scores(count(predicted, truth), batch_size=8, seed=seed)["dice_interval"]
+        for seed in (0, 0, 1)
+    )
+    assert first == again != other
+
+
+def test_no_tumour_at_all() -> None:
+    result = scores(make([("a", 1, 0, 0, 0), ("b", 1, 0, 0, 0)]), batch_size=2)
+    assert result["dice"] == result["iou"] == result["accuracy"] == 1
+    assert result["accuracy_all_background"] == result["slice_specificity"] == 1
+    missing = ("dice_slice_mean_tumour_only", "dice_patient_mean", "dice_patient_median")
+    assert all(result[name] is None for name in (*missing, "slice_sensitivity"))
+    assert "dice_patient_mean_interval" not in result
+    assert scores(make([("a", 1, 0, 3, 0)]), batch_size=2)["dice"] == 0
+
+
+def test_nothing_but_tumour() -> None:
+    result = scores(make([("a", 1, 100, 0, 0), ("b", 1, 60, 0, 40)]), batch_size=2)
+    assert result["accuracy_all_background"] == 0
+    assert result["accuracy"] == 0.8
+    assert result["dice"] == pytest.approx(320 / 360)
+    assert result["slice_sensitivity"] == 1
+    assert result["slice_specificity"] is None
+
+
+def test_one_slice() -> None:
+    result = scores(make([("a", 1, 8, 2, 2)]), batch_size=20)
+    names = ("dice", "dice_batch_mean", "dice_slice_mean_tumour_only", "dice_patient_mean")
+    assert [result[name] for name in names] == pytest.approx([0.8] * 4)
+    assert result["dice_interval"] == pytest.approx([0.8, 0.8])
+
+
+def test_no_slice() -> None:
+    nothing = SliceCounts.from_evidence({}, pixels=100)
+    assert len(nothing) == 0
+    with pytest.raises(InputError, match="no slices"):
+        scores(nothing, batch_size=2)
+
+
+def test_many_pixels_do_not_overflow() -> None:
+    millions = [(f"p{i}", 1, 2**31, 2**31, 0) for i in range(40)]
+    assert scores(make(millions, pixels=2**33), batch_size=8)["dice"] == pytest.approx(2 / 3)
+
+
+def test_evidence_is_plain_and_comes_back() -> None:
+    counts = make(TABLE)
+    evidence = json.loads(json.dumps(counts.to_evidence()))
+    assert list(evidence) == ["a", "b"]
+    assert evidence["b"] == {
+        "slice_indices": [1, 2],
+        "true_positive": [3, 0],
+        "false_positive": [0, 0],
+        "false_negative": [9, 4],
+    }
+    back = SliceCounts.from_evidence(evidence, pixels=100)
+    assert back.patient_ids.tolist() == counts.patient_ids.tolist()
+    assert back.slice_indices.tolist() == counts.slice_indices.tolist()
+    assert scores(back, batch_size=2) == scores(counts, batch_size=2)
+
+
+def test_which_slices_hold_tumour() -> None:
+    counts = make(TABLE)
+    assert counts.tumour.tolist() == [False, True, False, True, True]
+    assert counts.predicted.tolist() == [False, True, True, True, False]
+
+
+@pytest.mark.parametrize("rows", [TABLE, TABLE[:1], TABLE[1:2]], ids=["mixed", "empty", "tumour"])
+def test_scores_are_numbers_that_json_knows(rows) -> None:
+    result = scores(make(rows), batch_size=2)
+    assert json.loads(json.dumps(result, allow_nan=False)) == result

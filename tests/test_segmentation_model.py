@@ -1,0 +1,159 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models import VGG16_Weights, vgg16
+
+from hw3.backbones import load_weights, save_weights
+from hw3.errors import InputError
+from hw3.segmentation.losses import dice_loss
+from hw3.segmentation.model import BLOCK_CHANNELS, UNetVGG16
+
+CHANNELS = (16, 8, 8, 8)
+
+
+def make(seed: int = 0) -> UNetVGG16:
+    torch.manual_seed(seed)
+    return UNetVGG16("random", CHANNELS)
+
+
+@pytest.fixture(scope="module")
+def model() -> UNetVGG16:
+    """In evaluation mode; tests that change it take a copy."""
+    return make().eval()
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))
+
+
+def state(module: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def changed(module: nn.Module, before: dict[str, torch.Tensor]) -> set[str]:
+    return {name for name, value in module.state_dict().items() if not value.equal(before[name])}
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (32, 48), (64, 16)])
+def test_logits_have_one_channel_and_the_images_size(model, shape) -> None:
+    with torch.inference_mode():
+        logits = model(torch.rand(2, 3, *shape))
+    assert logits.shape == (2, 1, *shape)
+    assert logits.min() < 0 < logits.max()  # logits, not probabilities
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 3, 32, 40), (1, 3, 24, 32), (1, 1, 32, 32), (1, 4, 32, 32), (3, 32, 32)], ids=str
+)
+def test_another_shape_is_refused(model, shape) -> None:
+    with pytest.raises(InputError, match=r"expected \(batch, 3, height, width\).*divisible by 16"):
+        model(torch.zeros(shape))
+
+
+def test_a_training_step_changes_the_decoder_and_never_the_encoder(images) -> None:
+    model = make().train()
+    before = state(model)
+    optimizer = torch.optim.Adam(model.trained_parameters(), lr=1e-2)
+    mask = torch.zeros(2, 1, 32, 48)
+    mask[..., :16] = 1
+    for _ in range(2):
+        optimizer.zero_grad()
+        dice_loss(model(images), mask).backward()
+        optimizer.step()
+    names = changed(model, before)
+    assert not [name for name in names if name.startswith("encoder.")]
+    assert {name for name, _ in model.named_parameters()} - names == {
+        name for name, _ in model.named_parameters() if name.startswith("encoder.")
+    }
+
+
+def test_only_the_decoders_and_the_heads_parameters_are_trained(model) -> None:
+    trained = {id(parameter) for parameter in model.trained_parameters()}
+    expected = [*model.decoder.parameters(), *model.head.parameters()]
+    assert trained == {id(parameter) for parameter in expected}
+    assert not any(parameter.requires_grad for parameter in model.encoder.parameters())
+    assert not list(model.normalisation.parameters())
+    # Two convolutions without bias and two BatchNorms a level; below + skip channels come in.
+    inputs = (512 + 512, 16 + 256, 8 + 128, 8 + 64)
+    levels = (9 * c * (i + c) + 4 * c for i, c in zip(inputs, CHANNELS, strict=True))
+    assert sum(parameter.numel() for parameter in expected) == sum(levels) + 8 + 1
+
+
+def test_the_encoder_stays_in_evaluation_mode(model) -> None:
+    other = copy.deepcopy(model).train()
+    assert other.training
+    assert other.decoder.training
+    assert other.normalisation.training
+    assert not any(module.training for module in other.encoder.modules())
+    assert not any(module.training for module in other.eval().modules())
+
+
+def test_encoding_makes_no_gradient_graph(images) -> None:
+    model = make().train()
+    images.requires_grad_()
+    assert not any(features.requires_grad for features in model.encode(images))
+    model(images).sum().backward()
+    assert images.grad is None
+    assert all(parameter.grad is None for parameter in model.encoder.parameters())
+
+
+def test_features_are_vgg16s_on_images_normalised_as_its_weights_ask(model, images) -> None:
+    with torch.device("meta"):
+        reference = vgg16().features.eval()
+    reference = reference.to_empty(device="cpu")
+    weights = model.encoder.state_dict().values()
+    reference.load_state_dict(dict(zip(reference.state_dict(), weights, strict=True)))
+    asked = VGG16_Weights.IMAGENET1K_FEATURES.transforms()
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (asked.mean, asked.std))
+    with torch.inference_mode():
+        expected, out = [], (images - mean) / std
+        for layer in reference:
+            if isinstance(layer, nn.MaxPool2d):
+                expected.append(out.clone())
+            out = layer(out)
+        found = model.encode(images)
+    strides = [(32 // features.shape[2], 48 // features.shape[3]) for features in found]
+    assert strides == [(1, 1), (2, 2), (4, 4), (8, 8), (16, 16)]
+    assert tuple(features.shape[1] for features in found) == BLOCK_CHANNELS
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_the_result_for_an_image_does_not_depend_on_its_batch(model, images) -> None:
+    with torch.inference_mode():
+        together, alone = model(images), model(images[1:])
+    torch.testing.assert_close(together[1:], alone, rtol=1e-4, atol=1e-4)
+
+
+def test_the_same_seed_gives_the_same_network() -> None:
+    first = state(make(seed=1))
+    assert not changed(make(seed=1), first)
+    assert changed(make(seed=2), first)
+
+
+def test_weights_come_back_from_a_file(tmp_path, model, images) -> None:
+    trained = copy.deepcopy(model).train()
+    trained(images)  # moves the running statistics, which must come back too
+    save_weights(trained, tmp_path / "unet.safetensors")
+    loaded = make(seed=1)
+    load_weights(loaded, tmp_path / "unet.safetensors")
+    assert not changed(loaded, state(trained))
+    with torch.inference_mode():
+        assert loaded.eval()(images).equal(trained.eval()(images))
+
+
+def test_weights_of_other_decoder_channels_are_refused(tmp_path, model) -> None:
+    save_weights(model, tmp_path / "unet.safetensors")
+    with pytest.raises(InputError, match=r"unet\.safetensors: not this network's weights"):
+        load_weights(UNetVGG16("random", (8, 8, 8, 8)), tmp_path / "unet.safetensors")
+
+
+def test_the_memory_layout_does_not_change_the_result(model, images) -> None:
+    other = copy.deepcopy(model).to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        expected = model(images)
+        found = other(images.contiguous(memory_format=torch.channels_last))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
