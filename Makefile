@@ -40,6 +40,7 @@ lock:  ## pin what the ranges in pyproject.toml give today (Python 3.11, Linux, 
 	$(PYTHON) -m venv --clear build/lock
 	build/lock/bin/pip install -q -e '$(EXTRAS)'
 	build/lock/bin/pip freeze --all --exclude-editable --exclude pip > requirements.lock
+	rm -rf build/lock
 
 clean:  ## remove everything that was built, the environment excepted
 	rm -rf build .pytest_cache .ruff_cache

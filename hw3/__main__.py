@@ -73,8 +73,7 @@ def train_unet(settings: SegmentationSettings, options: RunOptions) -> None:
     """Train and score the U-Net on brain MRI. Called again, it goes on where it stopped."""
     from hw3.segmentation import experiment
 
-    with PartialState().main_process_first():  # it makes the data, the others find them
-        dataset, kind = experiment.prepare(profiles.active(), options.data, settings.image_size)
+    dataset, kind = experiment.prepare(profiles.active(), options.data, settings.image_size)
     results = _train(experiment, settings, dataset, kind, "unet", options)
     for part, own in results.items():
         print(f"{part}: dice {own['dice']:.4f}  iou {own['iou']:.4f}")
@@ -93,8 +92,7 @@ def train_ssd300(settings: SsdSettings, options: RunOptions) -> None:
 def _train_detector(settings: DetectionSettings, name: str, options: RunOptions) -> None:
     from hw3.detection import experiment
 
-    with PartialState().main_process_first():
-        dataset, kind = experiment.prepare(profiles.active(), options.data)
+    dataset, kind = experiment.prepare(profiles.active(), options.data)
     results = _train(experiment, settings, dataset, kind, name, options)
     print(f"test: AP at IoU 0.5 {results['ap50']}  AP {results['ap']}")
 

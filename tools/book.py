@@ -24,6 +24,7 @@ ENVIRONMENT = {
     "HW3_DATA": str(BUILD / "data"),
     "HW3_RUNS": str(BUILD / "runs"),
     "NO_ALBUMENTATIONS_UPDATE": "1",
+    "PYTHONWARNINGS": "ignore:IProgress not found",  # tqdm, about a widget that is not wanted
 }
 LOADED = re.compile(
     r"<(?:script|link|img|iframe|source|video)\b[^>]*?\s(?:src|href)=\"((?:https?:)?//[^\"]+)"

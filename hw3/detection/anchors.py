@@ -1,0 +1,66 @@
+"""How many signs a detector can learn at all: those that one of its anchors covers well."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection.ssd import SSD
+from torchvision.ops import box_iou
+
+from hw3.detection.dataset import SIZE_GROUPS, size_group
+
+CHUNK = 32
+"""Boxes compared with all anchors at once, which bounds memory."""
+
+
+def anchor_coverage(
+    model: nn.Module,
+    image_size: tuple[int, int],
+    boxes_xyxy: np.ndarray,
+    iou_threshold: float = 0.5,
+) -> dict[str, float]:
+    """Share of boxes that some anchor of the model covers at an IoU, by size group and in all.
+
+    Args:
+        model: Faster R-CNN or SSD; its own anchors are taken, on an image as it would resize it.
+        image_size: (height, width) of the image, in native pixels.
+        boxes_xyxy: (n, 4), in native pixels; `in_tile` moves them into a tile.
+        iou_threshold: at which an anchor covers a box.
+
+    Returns:
+        Shares for small, medium, large (by native width) and all; nan for a group without boxes.
+    """
+    anchors = _native_anchors(model, image_size)
+    boxes = torch.from_numpy(np.asarray(boxes_xyxy, dtype=np.float32))
+    chunks = boxes.split(CHUNK)
+    best = torch.cat([box_iou(chunk, anchors).max(dim=1).values for chunk in chunks])
+    covered = (best >= iou_threshold).numpy()
+    groups = np.array([size_group(x2 - x1) for x1, _, x2, _ in boxes_xyxy])
+    members = {name: groups == name for name in SIZE_GROUPS} | {"all": groups != ""}
+    return {
+        name: float(covered[own].mean()) if own.any() else float("nan")
+        for name, own in members.items()
+    }
+
+
+def in_tile(boxes_xyxy: np.ndarray, tile: int = 300) -> np.ndarray:
+    """The boxes as they lie in the tile that holds each nearest to its middle."""
+    boxes = np.asarray(boxes_xyxy, dtype=np.float32)
+    corner = boxes[:, :2]
+    centred = np.floor((tile - (boxes[:, 2:] - corner)) / 2)
+    # Keep the sign's place relative to the anchors' grid, whose steps are multiples of 8 pixels.
+    moved = centred - centred % 8 + corner % 8
+    return boxes + np.tile(moved - corner, 2)
+
+
+@torch.no_grad()
+def _native_anchors(model: nn.Module, image_size: tuple[int, int]) -> Tensor:
+    """(anchors, 4) xyxy in native pixels."""
+    model.eval()
+    images, _ = model.transform([torch.zeros(3, *image_size)])
+    features = list(model.backbone(images.tensors).values())
+    generator = model.anchor_generator if isinstance(model, SSD) else model.rpn.anchor_generator
+    anchors = generator(images, features)[0]
+    resized_height, resized_width = images.image_sizes[0]
+    height, width = image_size
+    scale = torch.tensor([width / resized_width, height / resized_height])
+    return anchors * scale.repeat(2)

@@ -1,0 +1,86 @@
+"""SSD300 on native pixels: overlapping 300-pixel tiles, and one list of detections from them.
+
+The terms are those of the `sahi` package (Akyon et al. 2022): the image is *sliced*, the slices
+*overlap*, and predictions are merged by a *match metric* (IoU) above a *match threshold*. sahi
+keeps boxes that a slice cuts and merges them with their neighbours, by default by intersection
+over the smaller box. Here the overlap exceeds the largest sign, so every sign lies whole in some
+tile, and a box that touches an inner border is dropped: it is a sign cut in two.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+from torchvision.ops import batched_nms
+
+from hw3.detection.models import Detections, predict_batch
+
+TILE = 300
+OVERLAP = 140
+"""Wider than GTSDB's largest sign, 127 pixels, with a little air on both sides."""
+MATCH_THRESHOLD = 0.45
+"""IoU above which two detections of one label are one; torchvision's SSD has the same."""
+BORDER = 2.0
+"""Pixels from an inner border within which a box counts as cut."""
+
+
+def tile_origins(
+    height: int, width: int, tile: int = TILE, overlap: int = OVERLAP
+) -> list[tuple[int, int]]:
+    """Upper left corners (x, y) of tiles that cover the image, row by row.
+
+    Neighbours overlap by at least `overlap` pixels, evenly; an image smaller than a tile has one.
+    """
+
+    def starts(side: int) -> list[int]:
+        last = max(0, side - tile)
+        count = 1 + -(-last // (tile - overlap))
+        return np.linspace(0, last, count).round().astype(int).tolist()
+
+    return [(x, y) for y in starts(height) for x in starts(width)]
+
+
+def predict_tiled(model: nn.Module, image: Tensor, batch_size: int = 8) -> Detections:
+    """Detections in a whole image, found tile by tile at native resolution.
+
+    Args:
+        model: a detector for 300x300 images, in evaluation mode.
+        image: float (3, height, width) in [0, 1]; padded with zeros where it is smaller.
+        batch_size: tiles at once.
+
+    Returns:
+        As `hw3.detection.models.predict`.
+    """
+    height, width = image.shape[1:]
+    padded = pad(image, (0, max(0, TILE - width), 0, max(0, TILE - height)))
+    origins = tile_origins(height, width)
+    found: list[Detections] = []
+    for start in range(0, len(origins), batch_size):
+        chosen = origins[start : start + batch_size]
+        found += predict_batch(model, [padded[:, y : y + TILE, x : x + TILE] for x, y in chosen])
+    return merge(found, origins, (height, width))
+
+
+def merge(
+    tiles: list[Detections], origins: list[tuple[int, int]], image_size: tuple[int, int]
+) -> Detections:
+    """One list of detections in the image's pixels, best first.
+
+    Args:
+        tiles: detections of each tile, in its own pixels.
+        origins: (x, y) of each tile.
+        image_size: (height, width) of the image.
+    """
+    height, width = image_size
+    parts = []
+    for found, (x, y) in zip(tiles, origins, strict=True):
+        boxes = found["boxes_xyxy"] + np.array([x, y, x, y], dtype=np.float32)
+        borders = np.array([x, y, x + TILE, y + TILE])
+        inner = np.array([x > 0, y > 0, x + TILE < width, y + TILE < height])
+        cut = ((np.abs(boxes - borders) <= BORDER) & inner).any(axis=1)
+        boxes = np.clip(boxes, 0, [width, height, width, height]).astype(np.float32)
+        real = ~cut & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+        parts.append((boxes[real], found["labels"][real], found["scores"][real]))
+    boxes, labels, scores = (np.concatenate(column) for column in zip(*parts, strict=True))
+    kept = batched_nms(*map(torch.from_numpy, (boxes, scores, labels)), MATCH_THRESHOLD).numpy()
+    return {"boxes_xyxy": boxes[kept], "labels": labels[kept], "scores": scores[kept]}
