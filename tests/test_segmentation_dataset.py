@@ -33,10 +33,10 @@ REAL_SITES = {"DU": 45, "HT": 34, "CS": 16, "FG": 14, "EZ": 1}
 
 
 def example(number: int) -> tuple[np.ndarray, np.ndarray]:
-    """Image and mask of a slice; the mask holds 6 x 4 pixels."""
+    """Image and mask of a slice; the mask holds 7 x 5 pixels."""
     image = np.random.default_rng(number).integers(256, size=(SIDE, SIDE, 3), dtype=np.uint8)
     mask = np.zeros((SIDE, SIDE), dtype=np.uint8)
-    mask[8:14, 4:8] = 255
+    mask[7:14, 4:9] = 255
     return image, mask
 
 
@@ -285,6 +285,13 @@ def test_the_cache_is_used_again_whatever_the_dates(root, read, monkeypatch) -> 
     np.testing.assert_array_equal(after.images, before.images)
     with pytest.raises(AssertionError, match="decoded again"):
         read(root, 16)
+
+
+def test_a_fault_is_reported_though_all_pairs_are_in_the_cache(root, read) -> None:
+    read(root)
+    path, _ = break_image_alone(root)
+    (line,) = faults_of(root, read)
+    assert line.startswith(f"  {path}: ")
 
 
 def test_a_changed_byte_is_decoded_anew(root, read) -> None:

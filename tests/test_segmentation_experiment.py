@@ -149,6 +149,29 @@ def test_other_data_are_another_run(finished, tiny_dataset, runs, no_training) -
         run(replace(tiny_dataset, fingerprint="other"), runs)
 
 
+@pytest.mark.parametrize("augment", [True, False])
+def test_training_sees_the_training_part_and_the_decoder(
+    finished, tiny_dataset, tmp_path, monkeypatch, augment
+) -> None:
+    given = []
+
+    def stop(*arguments, **_options) -> None:
+        given.extend(arguments)
+        raise InterruptedError
+
+    monkeypatch.setattr(training, "fit", stop)
+    with pytest.raises(InterruptedError):
+        run(tiny_dataset, tmp_path, replace(SETTINGS, augment=augment))
+    model, _, samples, optimizer = given
+    assert (samples.augmentation is not None) == augment
+    own = np.zeros(36, dtype=bool)
+    own[samples.indices] = True
+    named = tiny_dataset.split_ids({"train": np.flatnonzero(own)})
+    assert named["train"] == finished[0].data["split"]["train"]
+    optimised = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    assert optimised == {id(parameter) for parameter in model.trained_parameters()}
+
+
 def test_starting_weights_are_known_by_content(tiny_dataset, tmp_path, monkeypatch) -> None:
     keys = []
 
@@ -201,6 +224,18 @@ def test_predictions_are_probabilities_at_native_size(finished, tiny_dataset) ->
     assert experiment.predict(finished[1], images, (32, 32)).shape == (5, 32, 32)
 
 
+def test_logits_are_interpolated_between_their_pixels() -> None:
+    class Fixed(torch.nn.Conv2d):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return 20 * images[:, :1] - 10
+
+    images = np.random.default_rng(0).integers(256, size=(1, 16, 16, 3), dtype=np.uint8)
+    found = experiment.predict(Fixed(1, 1, 1), images, (40, 24))[0]
+    logits = 20 * images[0, ..., 0].astype(np.float32) / 255 - 10
+    expected = cv2.resize(logits, (24, 40), interpolation=cv2.INTER_LINEAR)
+    np.testing.assert_allclose(found, 1 / (1 + np.exp(-expected)), atol=1e-4)
+
+
 @pytest.mark.parametrize("batch_size", [1, 5])
 def test_counts_are_those_of_the_predictions(finished, tiny_dataset, batch_size) -> None:
     _, model = finished
@@ -219,14 +254,14 @@ def test_counts_are_those_of_the_predictions(finished, tiny_dataset, batch_size)
 
 
 def test_a_training_step_counts_what_it_predicts() -> None:
-    mask = torch.tensor([[1, 1, 0, 0]], dtype=torch.uint8).view(1, 1, 1, 4)
-    logits = torch.tensor([5.0, -5.0, 5.0, -0.1]).view(1, 1, 1, 4)
+    mask = torch.tensor([1, 1, 0, 0, 0], dtype=torch.uint8).view(1, 1, 1, 5)
+    logits = torch.tensor([5.0, -5.0, 5.0, -0.1, -3.0]).view(1, 1, 1, 5)
     seen = []
-    batch = {"image": torch.full((1, 3, 1, 4), 51, dtype=torch.uint8), "mask": mask}
+    batch = {"image": torch.full((1, 3, 1, 5), 51, dtype=torch.uint8), "mask": mask}
     values = experiment.train_step(lambda images: seen.append(images) or logits, batch, dice_loss)
     assert seen[0].unique().tolist() == pytest.approx([0.2])
     assert values["counts"].tolist() == [1, 1, 1]
-    assert values["pixels"].item() == 4
+    assert values["pixels"].item() == 5
     assert values["loss"].equal(dice_loss(logits, mask))
 
 

@@ -7,6 +7,7 @@ from torchvision.models.detection.ssd import SSD
 from torchvision.ops import box_iou
 
 from hw3.detection.dataset import SIZE_GROUPS, size_group
+from hw3.detection.tiles import TILE, tile_origins
 
 CHUNK = 32
 """Boxes compared with all anchors at once, which bounds memory."""
@@ -16,6 +17,8 @@ def anchor_coverage(
     model: nn.Module,
     image_size: tuple[int, int],
     boxes_xyxy: np.ndarray,
+    *,
+    tiled: bool = False,
     iou_threshold: float = 0.5,
 ) -> dict[str, float]:
     """Share of boxes that some anchor of the model covers at an IoU, by size group and in all.
@@ -23,13 +26,18 @@ def anchor_coverage(
     Args:
         model: Faster R-CNN or SSD; its own anchors are taken, on an image as it would resize it.
         image_size: (height, width) of the image, in native pixels.
-        boxes_xyxy: (n, 4), in native pixels; `in_tile` moves them into a tile.
+        boxes_xyxy: (n, 4), in native pixels.
+        tiled: the model sees the image in native tiles (`hw3.detection.tiles`), not whole.
         iou_threshold: at which an anchor covers a box.
 
     Returns:
         Shares for small, medium, large (by native width) and all; nan for a group without boxes.
     """
-    anchors = _native_anchors(model, image_size)
+    if tiled:
+        corners = torch.tensor(tile_origins(*image_size)).repeat(1, 2)
+        anchors = (_native_anchors(model, (TILE, TILE)) + corners[:, None]).flatten(0, 1)
+    else:
+        anchors = _native_anchors(model, image_size)
     boxes = torch.from_numpy(np.asarray(boxes_xyxy, dtype=np.float32))
     chunks = boxes.split(CHUNK)
     best = torch.cat([box_iou(chunk, anchors).max(dim=1).values for chunk in chunks])
@@ -40,16 +48,6 @@ def anchor_coverage(
         name: float(covered[own].mean()) if own.any() else float("nan")
         for name, own in members.items()
     }
-
-
-def in_tile(boxes_xyxy: np.ndarray, tile: int = 300) -> np.ndarray:
-    """The boxes as they lie in the tile that holds each nearest to its middle."""
-    boxes = np.asarray(boxes_xyxy, dtype=np.float32)
-    corner = boxes[:, :2]
-    centred = np.floor((tile - (boxes[:, 2:] - corner)) / 2)
-    # Keep the sign's place relative to the anchors' grid, whose steps are multiples of 8 pixels.
-    moved = centred - centred % 8 + corner % 8
-    return boxes + np.tile(moved - corner, 2)
 
 
 @torch.no_grad()
