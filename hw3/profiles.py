@@ -88,8 +88,8 @@ class FasterRcnnSettings(DetectionSettings):
 
     backbone: Literal["resnet50-fpn", "vgg16-fpn"] = "resnet50-fpn"
     """ResNet50 as in the report, or VGG16."""
-    anchor_sizes: tuple[tuple[int, ...], ...] = ((16, 24), (32, 48), (64, 96), (128, 192), (256,))
-    """Sides of the anchors in pixels, a tuple a level: five levels for ResNet50, four for VGG16."""
+    anchor_sizes: tuple[int, ...] = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384)
+    """Sides of the square anchors in pixels, two a level: ten for ResNet50, eight for VGG16."""
     image_size: tuple[int, int] | None = None
     """Shortest and longest side to resize to; None: native pixels."""
     fpn_channels: int = 256

@@ -9,7 +9,7 @@ from torchvision.ops import box_iou
 from hw3.detection.dataset import SIZE_GROUPS, size_group
 from hw3.detection.tiles import TILE, tile_origins
 
-CHUNK = 32
+CHUNK = 8
 """Boxes compared with all anchors at once, which bounds memory."""
 
 
@@ -25,6 +25,7 @@ def anchor_coverage(
 
     Args:
         model: Faster R-CNN or SSD; its own anchors are taken, on an image as it would resize it.
+            It is set to evaluation mode.
         image_size: (height, width) of the image, in native pixels.
         boxes_xyxy: (n, 4), in native pixels.
         tiled: the model sees the image in native tiles (`hw3.detection.tiles`), not whole.
@@ -53,11 +54,11 @@ def anchor_coverage(
 @torch.no_grad()
 def _native_anchors(model: nn.Module, image_size: tuple[int, int]) -> Tensor:
     """(anchors, 4) xyxy in native pixels."""
-    model.eval()
-    images, _ = model.transform([torch.zeros(3, *image_size)])
+    device = next(model.parameters()).device
+    images, _ = model.eval().transform([torch.zeros(3, *image_size, device=device)])
     features = list(model.backbone(images.tensors).values())
     generator = model.anchor_generator if isinstance(model, SSD) else model.rpn.anchor_generator
-    anchors = generator(images, features)[0]
+    anchors = generator(images, features)[0].cpu()
     resized_height, resized_width = images.image_sizes[0]
     height, width = image_size
     scale = torch.tensor([width / resized_width, height / resized_height])

@@ -127,7 +127,9 @@ def build(settings: DetectionSettings, weights: str) -> nn.Module:
     return build_faster_rcnn(
         backbone=settings.backbone,
         weights=weights,
-        anchor_sizes=settings.anchor_sizes,
+        anchor_sizes=list(
+            zip(settings.anchor_sizes[::2], settings.anchor_sizes[1::2], strict=True)
+        ),
         image_size=settings.image_size,
         width=settings.width,
         fpn_channels=settings.fpn_channels,
@@ -259,9 +261,7 @@ def settings_of(record: RunRecord) -> DetectionSettings:
     """The settings of a record, as the dataclass they were."""
     chosen = dict(record.settings)
     kind = MODELS[chosen.pop("model")]
-    if "anchor_sizes" in chosen:
-        chosen["anchor_sizes"] = tuple(map(tuple, chosen["anchor_sizes"]))
-    return kind(**chosen)
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in chosen.items()})
 
 
 def _train(

@@ -67,8 +67,8 @@ def build_faster_rcnn(
         raise InputError(f"anchor_sizes has {len(anchor_sizes)} levels, {backbone} has {levels}")
     if weights == "coco" and (backbone, fpn_channels) != ("resnet50-fpn", 256):
         raise InputError("weights coco are for resnet50-fpn with 256 fpn_channels")
-    published = faster_rcnn.FasterRCNN_ResNet50_FPN_Weights.COCO_V1
-    whole = _detector_state(weights, published, width)
+    coco = faster_rcnn.FasterRCNN_ResNet50_FPN_Weights.COCO_V1
+    whole = _detector_state(weights, coco, width)
     start = "random" if whole else weights
     if backbone == "resnet50-fpn":
         norm_layer = nn.BatchNorm2d if weights == "random" else FrozenBatchNorm2d
@@ -137,25 +137,21 @@ def build_ssd300(
 
 
 def total_loss(model: nn.Module, images: list[Tensor], targets: list[dict[str, Tensor]]) -> Tensor:
-    """torchvision's own loss, the sum of its parts.
+    """torchvision's own loss of a model in training mode, the sum of its parts.
 
     Args:
-        model: a detector in training mode.
+        model: built here.
         images: float (3, height, width) in [0, 1].
         targets: one an image: boxes float (g, 4) xyxy, labels int64 (g,) from 1; g may be 0.
-
-    Raises:
-        InputError: see `check_targets`.
     """
     check_targets(targets)
     return sum(model(images, targets).values())
 
 
 def check_targets(targets: list[dict[str, Tensor]]) -> None:
-    """Refuse boxes without area, whose loss is not finite, and signs labelled as background.
+    """Refuse, with all faults in one InputError, boxes without area and labels of the background.
 
-    Raises:
-        InputError: naming every fault and its place in the batch.
+    The loss of a box without area is not finite, or torchvision stops at it.
     """
     faults = []
     for place, target in enumerate(targets):

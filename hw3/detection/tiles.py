@@ -16,8 +16,8 @@ from torchvision.ops import batched_nms
 from hw3.detection.models import Detections, predict_batch
 
 TILE = 300
-OVERLAP = 140
-"""Wider than GTSDB's largest sign, 127 pixels, with a little air on both sides."""
+OVERLAP = 132
+"""More than GTSDB's largest sign, 127 pixels, and a border on both sides: 32 tiles an image."""
 MATCH_THRESHOLD = 0.45
 """IoU above which two detections of one label are one; torchvision's SSD has the same."""
 BORDER = 2.0
@@ -44,7 +44,7 @@ def predict_tiled(model: nn.Module, image: Tensor, batch_size: int = 8) -> Detec
     """Detections in a whole image, found tile by tile at native resolution.
 
     Args:
-        model: a detector for 300x300 images, in evaluation mode.
+        model: a detector for 300x300 images; it is set to evaluation mode.
         image: float (3, height, width) in [0, 1]; padded with zeros where it is smaller.
         batch_size: tiles at once.
 
