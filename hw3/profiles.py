@@ -12,6 +12,16 @@ from typing import Literal
 from hw3.errors import InputError
 
 
+def _check(settings: object, *positive: str) -> None:
+    """Refuse settings with which nothing could be trained."""
+    faults = [
+        f"{name} is {getattr(settings, name)}" for name in positive if getattr(settings, name) <= 0
+    ]
+    faults += [f"seed is {settings.seed}"] if settings.seed < 0 else []
+    if faults:
+        raise InputError(f"{', '.join(faults)}: choose a number above 0 (a seed may be 0)")
+
+
 @dataclass(frozen=True)
 class SegmentationSettings:
     """Everything that decides a U-Net run on LGG; the defaults are the report's own settings."""
@@ -42,6 +52,9 @@ class SegmentationSettings:
     """auto: bf16 or fp16 on a GPU that has it, float32 on a CPU."""
     seed: int = 0
     """Seed of the split, the weights, the order of slices and the augmentation."""
+
+    def __post_init__(self) -> None:
+        _check(self, "image_size", "epochs", "batch_size", "learning_rate")
 
 
 @dataclass(frozen=True)
@@ -80,6 +93,11 @@ class DetectionSettings:
     """Detections below it are not kept."""
     seed: int = 0
     """Seed of the split, the weights, the crops and the augmentation."""
+
+    def __post_init__(self) -> None:
+        _check(self, "width", "epochs", "batch_size", "learning_rate", "max_gradient_norm")
+        if self.crop_size is not None and min(self.crop_size, self.crops) <= 0:
+            raise InputError(f"crop_size {self.crop_size} needs crops above 0, not {self.crops}")
 
 
 @dataclass(frozen=True)

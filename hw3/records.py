@@ -44,7 +44,7 @@ class RunRecord:
     seconds_training: float = 0.0
     """Optimisation steps only, without validation, over all resumptions."""
     seconds_per_image: float = 0.0
-    """Inference on the test part, wall clock."""
+    """Inference, wall clock, over the images that were scored."""
     weights: dict[str, str] = field(default_factory=dict)
     """sha256 of the trained weights file, and how the network was initialised."""
     history: list[dict[str, Any]] = field(default_factory=list)

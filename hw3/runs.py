@@ -1,15 +1,16 @@
 """What both experiments do alike: start a record, find its run finished, or train and keep it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import nn
 
-from hw3 import records, training
+from hw3 import backbones, records, training
 from hw3.backbones import load_weights, save_weights
 from hw3.errors import InputError
 from hw3.records import RunRecord
@@ -53,7 +54,7 @@ def start_record(
             raise InputError(f"{weights_field}: {path} is no file; give one, imagenet or random")
         weights = {"start": path.name, "start_sha256": records.file_sha256(path)}
         chosen[weights_field] = path.name
-    shared = [Path(training.__file__), Path(__file__)]
+    shared = [Path(backbones.__file__), Path(training.__file__), Path(__file__)]
     key = records.run_key([chosen, weights], data["fingerprint"], [*sources, *shared])
     return RunRecord(
         name=name,
@@ -109,6 +110,26 @@ def check_weights(record: RunRecord, weights: Path) -> None:
         raise InputError(f"{weights}: no such weights file; give --weights")
     if records.file_sha256(weights) != record.weights["sha256"]:
         raise InputError(f"{weights}: these are not the weights of record {record.name}")
+
+
+def read_all(paths: Sequence[Path], read: Callable[[Path], np.ndarray]) -> dict[Path, np.ndarray]:
+    """A user's images by path.
+
+    Raises:
+        InputError: with all faults: files that cannot be read, and equal names, whose results
+            would overwrite each other.
+    """
+    images, faults = {}, []
+    for path in paths:
+        if any(path.stem == other.stem for other in images):
+            faults.append(f"{path}: a second file named {path.stem}; rename one")
+        try:
+            images[path] = read(path)
+        except InputError as error:
+            faults.append(str(error))
+    if faults:
+        raise InputError("; ".join(faults))
+    return images
 
 
 def optimiser(

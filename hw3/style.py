@@ -32,8 +32,10 @@ SETTINGS = {
 def report_style() -> Iterator[None]:
     """The book's matplotlib settings; pyplot forgets the figures made inside."""
     with plt.rc_context(SETTINGS):
-        yield
-    plt.close("all")
+        try:
+            yield
+        finally:
+            plt.close("all")
 
 
 def show_image(axes: Axes, image: np.ndarray, title: str = "") -> None:

@@ -5,7 +5,6 @@
 # It shows ten of them, chosen by a stated rule, from the best to the worst.
 
 # %%
-import numpy as np
 
 from hw3 import profiles, records
 from hw3.segmentation import experiment, figures

@@ -5,7 +5,7 @@
 # It also names what is wrong in the published annotation.
 
 # %%
-from hw3 import profiles, records
+from hw3 import profiles
 from hw3.detection import experiment, figures
 from hw3.detection.dataset import GROUPS, SIZE_GROUPS
 from hw3.tables import Markdown, environment, table

@@ -9,8 +9,7 @@ import numpy as np
 
 from hw3 import profiles, records
 from hw3.detection import ap, experiment, figures
-from hw3.detection.dataset import GROUPS
-from hw3.tables import Markdown, environment, provenance, table
+from hw3.tables import environment, provenance, table
 
 profile = profiles.active()
 settings = profile.faster_rcnn

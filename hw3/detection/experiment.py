@@ -243,7 +243,8 @@ def predict_files(
         Each file written.
     """
     settings = settings_of(record)
-    images = {path: read_image(path) for path in paths}
+    runs.check_weights(record, weights)
+    images = runs.read_all(paths, read_image)
     model = _trained(settings, weights)
     for number, (path, image) in enumerate(images.items()):
         found = to_coco(number, detect(settings, model, image))

@@ -18,7 +18,15 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FrozenBatchNorm2d
 
-from hw3.backbones import VGG16_MEAN, VGG16_STD, fetch_state, load_state, read_state, vgg16_features
+from hw3.backbones import (
+    VGG16_MEAN,
+    VGG16_STD,
+    fetch_state,
+    he_initialise,
+    load_state,
+    read_state,
+    vgg16_features,
+)
 from hw3.errors import InputError
 
 Detections = dict[str, np.ndarray]
@@ -106,8 +114,8 @@ def build_ssd300(
 
     Args:
         weights: as for `build_faster_rcnn`, and so are `labels` and `score_threshold`.
-        width: share of the channels. Below 1, each convolution but the outputs gets BatchNorm,
-            without which so deep a network hardly trains from random weights.
+        width: share of the channels. Below 1, VGG16 gets BatchNorm, without which it hardly
+            trains from random weights.
         frozen_convolutions: how many convolutions, from the first, are not trained.
 
     Raises:
@@ -115,7 +123,9 @@ def build_ssd300(
     """
     whole = _detector_state(weights, ssd.SSD300_VGG16_Weights.COCO_V1, width)
     features = vgg16_features("random" if whole else weights)
-    extractor = _narrowed(ssd.SSDFeatureExtractorVGG(features, highres=False), width)
+    extractor = ssd.SSDFeatureExtractorVGG(features, highres=False)
+    for place, block in enumerate([extractor.features, *extractor.extra]):
+        _narrow(block, width, norm=place < 2)  # the later maps shrink to one pixel
     extractor.scale_weight = nn.Parameter(extractor.scale_weight.data[: round(width * 512)])
     convolutions = [layer for layer in extractor.modules() if isinstance(layer, nn.Conv2d)]
     nn.ModuleList(convolutions[:frozen_convolutions]).requires_grad_(False)
@@ -208,33 +218,31 @@ def _resnet50_fpn(
         load_state(network, fetch_state(ResNet50_Weights.IMAGENET1K_V1), weights)
     elif weights != "random":
         load_state(network, read_state(Path(weights)), weights)
-    blocks = nn.Sequential(*_narrowed(network, width).children())
-    blocks[: (0, 4, 5, 6, 7, 8)[frozen_blocks]].requires_grad_(False)
+    _narrow(network, width)
+    nn.Sequential(*network.children())[: (0, 4, 5, 6, 7, 8)[frozen_blocks]].requires_grad_(False)
     levels = {"layer1": "0", "layer2": "1", "layer3": "2", "layer4": "3"}
     inputs = [round(width * outputs) for outputs in (256, 512, 1024, 2048)]
     return BackboneWithFPN(network, levels, inputs, channels)
 
 
-def _narrowed(module: nn.Module, width: float) -> nn.Module:
-    """Give layers `width` times the channels (RGB stays three), and a norm where there is none."""
+def _narrow(module: nn.Module, width: float, norm: bool = False) -> None:
+    """Give layers `width` times the channels (RGB stays three), and convolutions BatchNorm."""
 
-    def narrow(channels: int) -> int:
+    def scaled(channels: int) -> int:
         return channels if channels == 3 else round(width * channels)
 
     for name, layer in module.named_children() if width != 1.0 else ():
         if isinstance(layer, nn.Conv2d):
-            inputs, outputs = narrow(layer.in_channels), narrow(layer.out_channels)
+            inputs, outputs = scaled(layer.in_channels), scaled(layer.out_channels)
             geometry = (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
-            new = nn.Conv2d(inputs, outputs, *geometry, bias=False)
-            nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
-            if layer.bias is not None:  # convolutions that a norm follows have none
-                new = nn.Sequential(new, nn.BatchNorm2d(outputs))
-            setattr(module, name, new)
+            bias = layer.bias is not None and not norm
+            new = nn.Conv2d(inputs, outputs, *geometry, bias=bias)
+            he_initialise(new)
+            setattr(module, name, nn.Sequential(new, nn.BatchNorm2d(outputs)) if norm else new)
         elif isinstance(layer, nn.BatchNorm2d | FrozenBatchNorm2d):
-            setattr(module, name, type(layer)(narrow(layer.weight.numel())))
+            setattr(module, name, type(layer)(scaled(layer.weight.numel())))
         else:
-            _narrowed(layer, width)
-    return module
+            _narrow(layer, width, norm)
 
 
 def _detector_state(weights: str, coco: WeightsEnum, width: float) -> dict[str, Tensor] | None:

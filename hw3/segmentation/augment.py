@@ -8,7 +8,7 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else the import asks t
 import albumentations
 
 TRANSFORMS: dict[str, albumentations.BasicTransform] = {
-    "quarter turns": albumentations.RandomRotate90(p=0.75),
+    "quarter turns": albumentations.RandomRotate90(p=1.0),
     "mirroring left to right": albumentations.HorizontalFlip(p=0.5),
     "mirroring top to bottom": albumentations.VerticalFlip(p=0.5),
     "brightness and contrast": albumentations.RandomBrightnessContrast(0.2, 0.2, p=0.5),

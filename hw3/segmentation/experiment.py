@@ -91,6 +91,11 @@ def run(
     Returns:
         The record, and the trained model in evaluation mode.
     """
+    if dataset.images.shape[1] != settings.image_size:
+        raise InputError(
+            f"image_size is {settings.image_size}, but the data set was decoded at "
+            f"{dataset.images.shape[1]}: read it again at the same size"
+        )
     accelerator = training.make_accelerator(settings.mixed_precision)
     split = SPLITS[settings.split](dataset, settings.seed)
     data = {
@@ -161,7 +166,11 @@ def train_step(model: nn.Module, batch: dict[str, Any], loss: Any) -> dict[str, 
         counts = torch.stack(
             [(predicted & truth).sum(), (predicted & ~truth).sum(), (~predicted & truth).sum()]
         )
-    return {"loss": loss(logits, mask), "counts": counts, "pixels": torch.tensor(mask.numel())}
+    return {
+        "loss": loss(logits, mask),
+        "counts": counts,
+        "pixels": torch.tensor(mask.numel(), device=mask.device),
+    }
 
 
 def to_unit_range(images: Tensor) -> Tensor:
@@ -224,7 +233,7 @@ def count(
 def _logits(model: nn.Module, images: np.ndarray) -> Tensor:
     """(n, 1, size, size) float32 logits of (n, size, size, 3) uint8 images."""
     device = next(model.parameters()).device
-    batch = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).to(device)
+    batch = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).to(device)
     return model(to_unit_range(batch)).float()
 
 
@@ -308,7 +317,8 @@ def predict_files(
     """
     settings = _settings_of(record)
     side = (settings.image_size, settings.image_size)
-    images = {path: read_image(path) for path in paths}
+    runs.check_weights(record, weights)
+    images = runs.read_all(paths, read_image)
     model = _trained(settings, weights)
     folder.mkdir(parents=True, exist_ok=True)
     for path, image in images.items():

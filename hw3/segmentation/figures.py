@@ -161,12 +161,13 @@ def _output_shapes(model: UNetVGG16, size: int) -> dict[torch.nn.Module, tuple[i
     def note(module: torch.nn.Module, _inputs: object, output: torch.Tensor) -> None:
         shapes[module] = tuple(output.shape[1:])
 
-    parts = [*model.encoder, *model.decoder, model.head]
+    parts, training = [*model.encoder, *model.decoder, model.head], model.training
     hooks = [part.register_forward_hook(note) for part in parts]
     try:
         with torch.inference_mode():
             model.eval()(torch.zeros(1, 3, size, size, device=model.mean.device))
     finally:
+        model.train(training)
         for hook in hooks:
             hook.remove()
     return shapes
