@@ -1,8 +1,48 @@
 # %% [markdown]
 # # Training
 #
+# [![Open in Colab](../_static/colab.svg)](https://colab.research.google.com/)
+#
 # This section trains the network, here and now, on this page's data.
 # It shows the curves beside those of a run on the real data, and sets both beside the report's numbers.
+
+# %% tags=["hide-input"]
+# Set-up: does nothing outside Google Colab, and touches neither torch nor numpy.
+import os
+import subprocess
+import sys
+import zipfile
+from glob import glob
+from importlib.metadata import distributions
+from importlib.util import find_spec
+from io import BytesIO
+from pathlib import Path
+
+REPOSITORY, FOLDER, CONTENT = "", "book/q1", Path("/content")
+LIGHT = "accelerate albumentations imagecodecs matplotlib nilearn requests safetensors tifffile"
+LIGHT += " tqdm tyro"
+if find_spec("google") and find_spec("google.colab"):
+    from google.colab import drive, files
+
+    home = CONTENT / "hw3"
+    if not home.exists() and REPOSITORY:
+        subprocess.run(["git", "clone", "--quiet", "--depth=1", REPOSITORY, home], check=True)
+    elif not home.exists():
+        print("Choose hw3-colab.zip, the bundle that `make colab` writes.")
+        zipfile.ZipFile(BytesIO(*files.upload().values())).extractall(home)
+    missing = [name for name in LIGHT.split() if not find_spec(name)]
+    heavy = [d for d in distributions() if d.name in ("torch", "torchvision", "numpy", "scipy")]
+    as_they_are = [f"{d.name}=={d.version}" for d in heavy]
+    pip = [sys.executable, "-m", "pip", "install", "--quiet"]
+    if missing:
+        subprocess.run([*pip, *missing, *as_they_are], check=True)
+    subprocess.run([*pip, "--no-deps", home], check=True)
+    os.environ.setdefault("HW3_PROFILE", "full" if glob("/dev/nvidia[0-9]*") else "sample")
+    os.environ.setdefault("HW3_DATA", str(CONTENT / "data"))
+    os.environ.setdefault("HW3_RUNS", str(CONTENT / "runs"))
+    if Path(os.environ["HW3_RUNS"]).is_relative_to(CONTENT / "drive"):
+        drive.mount(str(CONTENT / "drive"))
+    os.chdir(home / FOLDER)
 
 # %%
 import json
@@ -33,6 +73,7 @@ provenance(real)
 
 # %% mystnb={"figure": {"name": "fig-1-4", "caption": "Accuracy, loss, IoU and Dice over the epochs, on training slices (augmented, as they pass) and validation slices. Above: the real data, from a record. Below: the run of this page."}, "image": {"alt": "Two blocks of four line charts. In both, accuracy, IoU and Dice rise and loss falls over the epochs, for training and validation slices alike. Accuracy starts near its ceiling, so that it shows little."}}
 figures.curves({"Real data (LGG)": real, f"This page ({kind} data)": ours})
+
 # %% [markdown]
 # ## Beside the report
 #

@@ -1,8 +1,48 @@
 # %% [markdown]
 # # Evaluation
 #
+# [![Open in Colab](../_static/colab.svg)](https://colab.research.google.com/)
+#
 # This section scores the trained network on slices that chose nothing and trained nothing.
 # It shows ten of them, chosen by a stated rule, from the best to the worst.
+
+# %% tags=["hide-input"]
+# Set-up: does nothing outside Google Colab, and touches neither torch nor numpy.
+import os
+import subprocess
+import sys
+import zipfile
+from glob import glob
+from importlib.metadata import distributions
+from importlib.util import find_spec
+from io import BytesIO
+from pathlib import Path
+
+REPOSITORY, FOLDER, CONTENT = "", "book/q1", Path("/content")
+LIGHT = "accelerate albumentations imagecodecs matplotlib nilearn requests safetensors tifffile"
+LIGHT += " tqdm tyro"
+if find_spec("google") and find_spec("google.colab"):
+    from google.colab import drive, files
+
+    home = CONTENT / "hw3"
+    if not home.exists() and REPOSITORY:
+        subprocess.run(["git", "clone", "--quiet", "--depth=1", REPOSITORY, home], check=True)
+    elif not home.exists():
+        print("Choose hw3-colab.zip, the bundle that `make colab` writes.")
+        zipfile.ZipFile(BytesIO(*files.upload().values())).extractall(home)
+    missing = [name for name in LIGHT.split() if not find_spec(name)]
+    heavy = [d for d in distributions() if d.name in ("torch", "torchvision", "numpy", "scipy")]
+    as_they_are = [f"{d.name}=={d.version}" for d in heavy]
+    pip = [sys.executable, "-m", "pip", "install", "--quiet"]
+    if missing:
+        subprocess.run([*pip, *missing, *as_they_are], check=True)
+    subprocess.run([*pip, "--no-deps", home], check=True)
+    os.environ.setdefault("HW3_PROFILE", "full" if glob("/dev/nvidia[0-9]*") else "sample")
+    os.environ.setdefault("HW3_DATA", str(CONTENT / "data"))
+    os.environ.setdefault("HW3_RUNS", str(CONTENT / "runs"))
+    if Path(os.environ["HW3_RUNS"]).is_relative_to(CONTENT / "drive"):
+        drive.mount(str(CONTENT / "drive"))
+    os.chdir(home / FOLDER)
 
 # %%
 
@@ -61,6 +101,7 @@ native = dataset.native_masks.shape[1:]
 
 # %% mystnb={"figure": {"name": "fig-1-5", "caption": "Ten test slices with the true outline (green) and the predicted one (red, dashed), from best to worst, then three without tumour. Simulated data, unless this page was run on the real set."}, "image": {"alt": "Ten brain slices in two rows. In the first ones the dashed red outline lies on the green one; along the row they part, and the Dice value above each falls. The last three slices have no green outline."}}
 figures.evaluation(dataset, ten, experiment.predict(model, dataset.images[ten], native))
+
 # %%
 report = "of 6 slices without tumour 1 was given a false mask, and all 4 with tumour were found"
 test = real.results["test"]

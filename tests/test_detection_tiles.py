@@ -1,0 +1,141 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from hw3.detection.models import Detections
+from hw3.detection.tiles import BORDER, OVERLAP, TILE, merge, predict_tiled, tile_origins
+
+LARGEST_SIGN = 127
+
+
+def detections(*rows: tuple[list[float], int, float]) -> Detections:
+    boxes, labels, scores = zip(*rows, strict=True) if rows else ((), (), ())
+    return {
+        "boxes_xyxy": np.array(boxes, dtype=np.float32).reshape(-1, 4),
+        "labels": np.array(labels, dtype=np.int64),
+        "scores": np.array(scores, dtype=np.float32),
+    }
+
+
+class PaintedBoxes(nn.Module):
+    """Finds what is painted: the bounding box of each label / 4 in the first channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.anything = nn.Parameter(torch.zeros(1))
+        self.batches: list[int] = []
+
+    def forward(self, images: list[torch.Tensor]) -> list[dict[str, torch.Tensor]]:
+        self.batches.append(len(images))
+        return [self._found(image) for image in images]
+
+    def _found(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
+        assert image.shape == (3, TILE, TILE)
+        rows = []
+        for label in (1, 2, 3, 4):
+            y, x = torch.nonzero(image[0] == label / 4, as_tuple=True)
+            if len(x):
+                rows.append([label, x.min(), y.min(), x.max() + 1, y.max() + 1])
+        table = torch.tensor(rows, dtype=torch.float32).reshape(-1, 5)
+        labels = table[:, 0].long()
+        return {"boxes": table[:, 1:], "labels": labels, "scores": 1 - labels / 10}
+
+
+def paint(height: int, width: int, boxes: dict[int, tuple[int, int, int, int]]) -> torch.Tensor:
+    image = torch.zeros(3, height, width)
+    for label, (x1, y1, x2, y2) in boxes.items():
+        image[:, y1:y2, x1:x2] = label / 4
+    return image
+
+
+def test_origins_by_hand() -> None:
+    assert tile_origins(300, 300) == [(0, 0)]
+    assert tile_origins(200, 100) == [(0, 0)]
+    assert tile_origins(300, 468) == [(0, 0), (168, 0)]
+    assert tile_origins(300, 469) == [(0, 0), (84, 0), (169, 0)]
+    assert tile_origins(12, 10, tile=10, overlap=4) == [(0, 0), (0, 2)]
+
+
+@pytest.mark.parametrize(("height", "width"), [(800, 1360), (400, 680), (301, 299), (1000, 3000)])
+def test_every_sign_lies_whole_in_some_tile_clear_of_inner_borders(height: int, width: int) -> None:
+    origins = tile_origins(height, width)
+    for side, starts in ((width, {x for x, _ in origins}), (height, {y for _, y in origins})):
+        starts = np.array(sorted(starts))
+        assert starts[0] == 0 and starts[-1] == max(0, side - TILE)
+        assert (np.diff(starts) <= TILE - OVERLAP).all()
+        near = np.where(starts == 0, 0, starts + BORDER)
+        far = np.where(starts + TILE >= side, side, starts + TILE - BORDER)
+        sign = np.arange(0, max(1, side - LARGEST_SIGN + 1))[:, None]
+        inside = (sign >= near) & (np.minimum(sign + LARGEST_SIGN, side) <= far)
+        assert inside.any(axis=1).all()
+    assert len(tile_origins(800, 1360)) == 32
+
+
+def test_boxes_cut_by_an_inner_border_go_and_those_at_the_images_edge_stay() -> None:
+    left = detections(
+        ([0.0, 100.0, 40.0, 140.0], 1, 0.9),  # at the image's edge
+        ([270.0, 100.0, 300.0, 140.0], 2, 0.8),  # cut by the inner border on the right
+        ([200.0, 0.0, 230.0, 30.0], 3, 0.7),
+    )
+    right = detections(
+        ([0.0, 200.0, 30.0, 230.0], 4, 0.6),  # cut by the inner border on the left
+        ([102.0, 100.0, 142.0, 140.0], 2, 0.5),
+    )
+    found = merge([left, right], [(0, 0), (168, 0)], (300, 468))
+    assert found["labels"].tolist() == [1, 3, 2]
+    assert found["boxes_xyxy"].tolist() == [
+        [0, 100, 40, 140],
+        [200, 0, 230, 30],
+        [270, 100, 310, 140],
+    ]
+    np.testing.assert_allclose(found["scores"], [0.9, 0.7, 0.5])
+
+
+def test_one_sign_in_two_tiles_is_one_and_labels_do_not_suppress_each_other() -> None:
+    first = detections(([200.0, 50.0, 240.0, 90.0], 1, 0.6), ([200.0, 50.0, 240.0, 90.0], 2, 0.3))
+    second = detections(([33.0, 50.0, 73.0, 90.0], 1, 0.8), ([80.0, 50.0, 120.0, 90.0], 1, 0.4))
+    found = merge([first, second], [(0, 0), (168, 0)], (300, 468))
+    assert found["boxes_xyxy"].tolist() == [
+        [201, 50, 241, 90],
+        [248, 50, 288, 90],
+        [200, 50, 240, 90],
+    ]
+    assert found["labels"].tolist() == [1, 1, 2]
+    assert found["boxes_xyxy"].dtype == np.float32 and found["labels"].dtype == np.int64
+
+
+def test_nothing_found_is_empty_arrays() -> None:
+    found = merge([detections()] * 2, [(0, 0), (168, 0)], (300, 468))
+    assert found["boxes_xyxy"].shape == (0, 4)
+    assert found["labels"].shape == found["scores"].shape == (0,)
+
+
+def test_boxes_in_the_padding_of_a_small_image_go() -> None:
+    tile = detections(([250.0, 10.0, 290.0, 50.0], 1, 0.9), ([80.0, 10.0, 120.0, 50.0], 1, 0.8))
+    found = merge([tile], [(0, 0)], (200, 100))
+    assert found["boxes_xyxy"].tolist() == [[80, 10, 100, 50]]
+
+
+def test_each_painted_sign_is_found_once_wherever_it_lies() -> None:
+    rng = np.random.default_rng(0)
+    height, width = 500, 700
+    for _ in range(30):
+        boxes = {}
+        for label in (1, 2, 3, 4):
+            w, h = rng.integers(16, LARGEST_SIGN + 1, 2)
+            x, y = (label % 2) * width // 2, (label // 3) * height // 2
+            x += rng.integers(0, width // 2 - w + 1)
+            y += rng.integers(0, height // 2 - h + 1)
+            boxes[label] = (int(x), int(y), int(x + w), int(y + h))
+        model = PaintedBoxes().train()
+        found = predict_tiled(model, paint(height, width, boxes), batch_size=5)
+        assert found["labels"].tolist() == [1, 2, 3, 4]
+        assert [tuple(map(int, box)) for box in found["boxes_xyxy"]] == list(boxes.values())
+        assert not model.training
+        assert model.batches == [5, 5, 2]
+
+
+def test_an_image_smaller_than_a_tile_is_padded() -> None:
+    found = predict_tiled(PaintedBoxes(), paint(120, 90, {2: (60, 0, 90, 30)}))
+    assert found["boxes_xyxy"].tolist() == [[60, 0, 90, 30]]
