@@ -112,6 +112,8 @@ class FasterRcnnSettings(DetectionSettings):
     """Shortest and longest side to resize to; None: native pixels."""
     fpn_channels: int = 256
     """Channels of the pyramid."""
+    rois_per_image: int = 512
+    """Proposals drawn from an image for the box head's loss; fewer are enough for a crop."""
     frozen_blocks: int = 2
     """Blocks of the backbone that are not trained."""
 
@@ -171,6 +173,7 @@ SMOKE = Profile(
         weights="random",
         width=0.0625,
         fpn_channels=16,
+        rois_per_image=128,
         frozen_blocks=0,
         crop_size=96,
         crops=8,
@@ -210,6 +213,7 @@ SAMPLE = Profile(
         weights="random",
         width=0.25,
         fpn_channels=64,
+        rois_per_image=128,
         frozen_blocks=0,
         crop_size=192,
         crops=400,

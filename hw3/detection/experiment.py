@@ -133,6 +133,7 @@ def build(settings: DetectionSettings, weights: str) -> nn.Module:
         image_size=settings.image_size,
         width=settings.width,
         fpn_channels=settings.fpn_channels,
+        rois_per_image=settings.rois_per_image,
         frozen_blocks=settings.frozen_blocks,
         score_threshold=settings.score_threshold,
     )

@@ -6,7 +6,7 @@ targets and returns its losses (`total_loss`), in evaluation mode detections (`p
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from hw3.backbones import (
 )
 from hw3.errors import InputError
 
+Detector = TypeVar("Detector", bound=nn.Module)
 Detections = dict[str, np.ndarray]
 """boxes_xyxy (n, 4) float32 in pixels, labels (n,) int64, scores (n,) float32."""
 OUTPUTS = ("roi_heads.box_predictor", "rpn.head.cls", "rpn.head.bbox", "head.classification")
@@ -96,8 +97,7 @@ def build_faster_rcnn(
     )
     transform = GeneralizedRCNNTransform if image_size else _NativeSize
     model.transform = transform(*(image_size or (0, 0)), mean, std)
-    _load_detector(model, whole, weights)
-    return model
+    return _finished(model, whole, weights)
 
 
 def build_ssd300(
@@ -142,8 +142,7 @@ def build_ssd300(
         image_std=VGG16_STD,
         score_thresh=score_threshold,
     )
-    _load_detector(model, whole, weights)
-    return model
+    return _finished(model, whole, weights)
 
 
 def total_loss(model: nn.Module, images: list[Tensor], targets: list[dict[str, Tensor]]) -> Tensor:
@@ -258,16 +257,17 @@ def _detector_state(weights: str, coco: WeightsEnum, width: float) -> dict[str, 
     return whole
 
 
-def _load_detector(model: nn.Module, state: dict[str, Tensor] | None, weights: str) -> None:
-    if state is None:
-        return
-    own = model.state_dict()
-    anew = {
-        name: own[name]
-        for name, value in state.items()
-        if name.startswith(OUTPUTS) and name in own and own[name].shape != value.shape
-    }
-    load_state(model, state | anew, weights)
+def _finished(model: Detector, whole: dict[str, Tensor] | None, weights: str) -> Detector:
+    """The model with the weights of a whole detector, if there are any, in the faster layout."""
+    if whole is not None:
+        own = model.state_dict()
+        anew = {
+            name: own[name]
+            for name, value in whole.items()
+            if name.startswith(OUTPUTS) and name in own and own[name].shape != value.shape
+        }
+        load_state(model, whole | anew, weights)
     for norm in model.modules() if weights == "coco" else ():
         if isinstance(norm, FrozenBatchNorm2d):  # trained with epsilon 0: keep that function
             norm.weight *= ((norm.running_var + norm.eps) / norm.running_var).sqrt()
+    return model.to(memory_format=torch.channels_last)
