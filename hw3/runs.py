@@ -88,9 +88,7 @@ def find_or_train(
     """
     weights = folder / f"{record.stem}.safetensors"
     if (found := records.find(folder, record)) and weights.exists():
-        model = build()
-        load_weights(model, weights)
-        return found, model.to(accelerator.device).eval()
+        return found, trained(build(), weights, accelerator)
     model = train(record, folder / f"{record.stem}.checkpoint.pt")
     record.seconds_training = round(sum(entry["seconds"] for entry in record.history), 1)
     if accelerator.is_main_process:
@@ -98,6 +96,18 @@ def find_or_train(
         record.weights["sha256"] = records.file_sha256(weights)
         record.save(folder / f"{record.stem}.json")
     return record, model.eval()
+
+
+def trained(model: nn.Module, weights: Path, accelerator: Accelerator) -> nn.Module:
+    """The network with these weights, in evaluation mode, in the precision it was trained in.
+
+    Args:
+        model: of the right shape, with any weights.
+        weights: safetensors file.
+        accelerator: made for the run's `mixed_precision`.
+    """
+    load_weights(model, weights)
+    return accelerator.prepare_model(model.eval(), evaluation_mode=True)
 
 
 def check_weights(record: RunRecord, weights: Path) -> None:

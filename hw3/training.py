@@ -163,7 +163,7 @@ def fit(
             _log(epoch_line(entry, epochs), accelerator)
             if _any_process(accelerator, interrupted.is_set())[0]:
                 raise Interrupted(_how_to_resume(checkpoint))
-    accelerator.unwrap_model(model, keep_fp32_wrapper=False).eval()  # scored in float32
+    model.eval()
     return run.history
 
 

@@ -14,7 +14,6 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from hw3 import records, runs, training
-from hw3.backbones import load_weights
 from hw3.detection import ap
 from hw3.detection.augment import Augmentation
 from hw3.detection.crops import CropSamples, collate
@@ -225,7 +224,7 @@ def predict_evidence(record: RunRecord, source: str, weights: Path) -> dict[str,
         raise InputError(f"{source}: these are not the data of record {record.name}")
     settings = settings_of(record)
     accelerator = training.make_accelerator(settings.mixed_precision)
-    model = _trained(settings, weights).to(accelerator.device)
+    model = runs.trained(build(settings, "random"), weights, accelerator)
     return evidence(settings, model, dataset, record.data["split"]["test"], accelerator)
 
 
@@ -246,7 +245,8 @@ def predict_files(
     settings = settings_of(record)
     runs.check_weights(record, weights)
     images = runs.read_all(paths, read_image)
-    model = _trained(settings, weights)
+    accelerator = training.make_accelerator(settings.mixed_precision)
+    model = runs.trained(build(settings, "random"), weights, accelerator)
     for number, (path, image) in enumerate(images.items()):
         found = to_coco(number, detect(settings, model, image))
         for detection in found:
@@ -309,12 +309,6 @@ def _train(
     record.seconds_per_image = round((perf_counter() - clock) / len(split["test"]), 4)
     record.results = derive_results(record)
     return model
-
-
-def _trained(settings: DetectionSettings, weights: Path) -> nn.Module:
-    model = build(settings, "random")
-    load_weights(model, weights)
-    return model.eval()
 
 
 def _model_name(settings: DetectionSettings) -> str:

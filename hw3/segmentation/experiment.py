@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from hw3 import records, runs, training
-from hw3.backbones import load_weights
 from hw3.errors import InputError
 from hw3.profiles import Profile, SegmentationSettings, data_folder
 from hw3.records import RunRecord
@@ -295,7 +294,7 @@ def predict_evidence(record: RunRecord, source: str, weights: Path) -> dict[str,
     if dataset.fingerprint != record.data["fingerprint"]:
         raise InputError(f"{source}: these are not the data of record {record.name}")
     accelerator = training.make_accelerator(settings.mixed_precision)
-    model = _trained(settings, weights).to(accelerator.device)
+    model = runs.trained(build(settings, "random"), weights, accelerator)
     split = SPLITS[settings.split](dataset, settings.seed)
     return _evidence(model, dataset, split, accelerator)
 
@@ -319,7 +318,8 @@ def predict_files(
     side = (settings.image_size, settings.image_size)
     runs.check_weights(record, weights)
     images = runs.read_all(paths, read_image)
-    model = _trained(settings, weights)
+    accelerator = training.make_accelerator(settings.mixed_precision)
+    model = runs.trained(build(settings, "random"), weights, accelerator)
     folder.mkdir(parents=True, exist_ok=True)
     for path, image in images.items():
         resized = cv2.resize(image, side, interpolation=cv2.INTER_AREA)
@@ -336,12 +336,6 @@ def _settings_of(record: RunRecord) -> SegmentationSettings:
     chosen = {name: value for name, value in record.settings.items() if name != "model"}
     chosen["decoder_channels"] = tuple(chosen["decoder_channels"])
     return SegmentationSettings(**chosen)
-
-
-def _trained(settings: SegmentationSettings, weights: Path) -> UNetVGG16:
-    model = build(settings, "random")
-    load_weights(model, weights)
-    return model.eval()
 
 
 def _validate(
