@@ -25,7 +25,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> Markdown:
             as a dash.
     """
     rule = [":--", *["--:"] * (len(header) - 1)]
-    lines = [header, rule, *([_shown(cell) for cell in row] for row in rows)]
+    shown = [[_shown(cell).replace("|", "\\|") for cell in row] for row in (header, *rows)]
+    lines = [shown[0], rule, *shown[1:]]
     return Markdown("\n".join(f"| {' | '.join(line)} |" for line in lines))
 
 

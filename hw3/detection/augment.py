@@ -59,4 +59,5 @@ def cut_boxes(
 
 def _area(boxes_xyxy: np.ndarray) -> np.ndarray:
     sides = np.maximum(boxes_xyxy[:, 2:] - boxes_xyxy[:, :2], 0)
+    sides = sides.astype(np.float64)  # in float32, 0.6 is more than three fifths
     return sides[:, 0] * sides[:, 1]

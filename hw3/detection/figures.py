@@ -55,6 +55,9 @@ def ap_by_threshold(runs: dict[str, RunRecord]) -> Figure:
             values, intervals = (
                 record.results[f"ap_by_threshold{end}"] for end in ("", "_interval")
             )
+            if None in values.values():
+                axes.plot([], color=color, label=f"{title}: no sign in the test images")
+                continue
             thresholds = [float(threshold) for threshold in values]
             axes.fill_between(
                 thresholds, *zip(*intervals.values(), strict=True), color=color, alpha=0.15
@@ -90,7 +93,7 @@ def boxes(
         score_threshold: those below it are left out.
     """
     number = {image_id: index for index, image_id in enumerate(dataset.image_ids)}
-    rows = -(-len(image_ids) // 2)
+    rows = max(1, -(-len(image_ids) // 2))
     with report_style():
         figure, grid = plt.subplots(rows, 2, figsize=(8, 2.55 * rows), squeeze=False)
         for axes in grid.flat:

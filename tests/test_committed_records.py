@@ -1,0 +1,88 @@
+"""Every record under book/runs is scored again, by the package and by other means."""
+
+import contextlib
+import io
+from pathlib import Path
+
+import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from hw3 import records
+from hw3.__main__ import compare
+from hw3.detection import experiment as detection
+from hw3.segmentation import experiment as segmentation
+
+RUNS = sorted((Path(__file__).parent.parent / "book/runs").glob("*.json"))
+BY_KIND = {
+    kind: [path for path in RUNS if (records.load(path).settings["model"] == "unet") == (kind == 1)]
+    for kind in (1, 0)
+}
+
+
+def test_there_are_records():
+    assert RUNS
+
+
+@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
+def test_results_follow_from_the_evidence(path):
+    record = records.load(path)
+    experiment = segmentation if record.settings["model"] == "unet" else detection
+    assert compare(record.results, experiment.derive_results(record)) == []
+    assert record.data["kind"] == "real"
+    assert record.commit and "changes" not in record.commit
+    assert len(record.weights["sha256"]) == 64
+
+
+@pytest.mark.parametrize("path", BY_KIND[1], ids=lambda path: path.stem)
+def test_masks_by_plain_arithmetic(path):
+    record = records.load(path)
+    for part, patients in record.data["split"].items():
+        counted = record.evidence[part]
+        assert {p: own["slice_indices"] for p, own in counted.items()} == patients
+        columns = ("true_positive", "false_positive", "false_negative")
+        tp, fp, fn = (sum(sum(own[c]) for own in counted.values()) for c in columns)
+        pixels = record.evidence["pixels_per_slice"] * sum(map(len, patients.values()))
+        results = record.results[part]
+        assert results["dice"] == pytest.approx(2 * tp / (2 * tp + fp + fn), abs=1e-9)
+        assert results["iou"] == pytest.approx(tp / (tp + fp + fn), abs=1e-9)
+        assert results["accuracy"] == pytest.approx(1 - (fp + fn) / pixels, abs=1e-9)
+    parts = [
+        {(p, s) for p, own in part.items() for s in own} for part in record.data["split"].values()
+    ]
+    assert sum(map(len, parts)) == len(set().union(*parts)) == record.data["slices"]
+
+
+@pytest.mark.parametrize("path", BY_KIND[0], ids=lambda path: path.stem)
+def test_detections_by_pycocotools(path):
+    record = records.load(path)
+    truths = record.evidence["truths"]
+    assert [truth["image_id"] for truth in truths] == record.data["split"]["test"]
+    assert not set(record.data["split"]["train"]) & set(record.data["split"]["test"])
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO()
+        coco.dataset = {
+            "images": [{"id": truth["image_id"]} for truth in truths],
+            "categories": [{"id": label} for label in (1, 2, 3, 4)],
+            "annotations": [
+                {
+                    "id": 1 + 1000 * number + place,
+                    "image_id": truth["image_id"],
+                    "category_id": label,
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "area": (x2 - x1) * (y2 - y1),
+                    "iscrowd": 0,
+                }
+                for number, truth in enumerate(truths)
+                for place, ((x1, y1, x2, y2), label) in enumerate(
+                    zip(truth["boxes_xyxy"], truth["labels"], strict=True)
+                )
+            ],
+        }
+        coco.createIndex()
+        evaluation = COCOeval(coco, coco.loadRes(record.evidence["detections"]), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    assert record.results["ap"] == pytest.approx(evaluation.stats[0], abs=1e-9)
+    assert record.results["ap50"] == pytest.approx(evaluation.stats[1], abs=1e-9)
