@@ -56,7 +56,7 @@ unet = records.load("runs/lgg-first-run.json")
 # %% [markdown]
 # ## The headline
 
-# %%
+# %% tags=["hide-input"]
 table(
     ["question 1: Dice on LGG, split by slice", "report", "ours, real data"],
     [
@@ -70,7 +70,7 @@ table(
     ],
 )
 
-# %%
+# %% tags=["hide-input"]
 provenance(unet)
 
 # %% [markdown]

@@ -24,9 +24,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> Markdown:
         rows: cells; floats are shown with four decimals, integers with thousands separated, None
             as a dash.
     """
-    rule = [":--", *["--:"] * (len(header) - 1)]
-    shown = [[_shown(cell).replace("|", "\\|") for cell in row] for row in (header, *rows)]
-    lines = [shown[0], rule, *shown[1:]]
+    lines = [[_shown(cell) for cell in row] for row in (header, *rows)]
+    lines.insert(1, [":--", *["--:"] * (len(header) - 1)])
     return Markdown("\n".join(f"| {' | '.join(line)} |" for line in lines))
 
 
@@ -51,12 +50,14 @@ def environment(profile: Profile) -> Markdown:
 def provenance(record: RunRecord) -> Markdown:
     """One sentence that says where a record's numbers come from."""
     data, versions = record.data, record.versions
-    note = f" ({data['note']})" if data.get("note") else ""
+    note = f", {data['note']}" if data.get("note") else ""
     spent = timedelta(seconds=round(record.seconds_training))
+    unit = "slices" if "slices" in data else "images"
     return Markdown(
-        f"**{data['kind'].capitalize()} data**{note}; split by {record.settings['split']}; seed "
-        f"{record.seed}; {len(record.history)} epochs, {spent} h of training steps on "
-        f"{_device(record.hardware)}; torch {versions['torch']}; commit `{record.commit[:10]}`."
+        f"**{data['kind'].capitalize()} data**{note}; {data[unit]:,} {unit}, split "
+        f"`{record.settings['split']}`, seed {record.seed}; {len(record.history)} epochs, "
+        f"{spent} h of training steps on {_device(record.hardware)}; torch {versions['torch']}; commit "
+        f"`{record.commit[:10]}`."
     )
 
 
@@ -70,4 +71,4 @@ def _shown(cell: Any) -> str:
         return "–"
     if isinstance(cell, float):
         return f"{cell:.4f}"
-    return f"{cell:,}" if isinstance(cell, int) else str(cell)
+    return f"{cell:,}" if isinstance(cell, int) else str(cell).replace("|", r"\|")

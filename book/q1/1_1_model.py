@@ -64,7 +64,7 @@ environment(profile)
 #
 # What each block of VGG16 sees, measured on the model itself:
 
-# %%
+# %% tags=["hide-input"]
 torch.manual_seed(settings.seed)
 model = experiment.build(settings, "random")
 image = torch.rand(1, 3, settings.image_size, settings.image_size)
@@ -84,7 +84,7 @@ table(["VGG16", "output, channels × height × width", "frozen parameters"], row
 #
 # Only the expanding path and the last 1 × 1 convolution learn. They get every feature map normalised to mean 0 and variance 1, since VGG16 has no normalisation of its own.
 
-# %%
+# %% tags=["hide-input"]
 total = sum(p.numel() for p in model.parameters())
 trained = sum(p.numel() for p in model.trained_parameters())
 Markdown(
@@ -96,7 +96,7 @@ Markdown(
 #
 # A frozen encoder can thaw by accident: through an optimiser that holds its weights, or through batch statistics that `train()` switches on. So we take one training step with a large learning rate and compare.
 
-# %%
+# %% tags=["hide-input"]
 before = {name: value.clone() for name, value in model.state_dict().items()}
 optimizer = torch.optim.SGD(model.trained_parameters(), lr=1.0)
 model.train()(image).mean().backward()

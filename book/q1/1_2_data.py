@@ -63,7 +63,7 @@ environment(profile)
 #
 # Everything is checked before anything is trained: every image has its mask, sizes agree, masks hold only two values, every file can be decoded. All faults are reported at once. The decoded slices go into a cache on disk, so that the next start takes a second.
 
-# %%
+# %% tags=["hide-input"]
 real = records.load("../runs/lgg-first-run.json")
 tumour = dataset.native_masks.reshape(len(dataset), -1).any(axis=1)
 counts = {part: real.results[part] for part in ("train", "validation", "test")}
@@ -103,7 +103,7 @@ figures.slices_with_masks(dataset, five)
 #
 # The report splits **by slice**: all slices are shuffled and cut into train, validation and test. Neighbouring slices of one patient are nearly copies of each other, so most test slices have a near-copy in the training set. Splitting **by patient** holds out whole patients, site by site.
 
-# %%
+# %% tags=["hide-input"]
 rows = []
 for name, split in (("by slice", split_by_slice), ("by patient", split_by_patient)):
     parts = split(dataset, profile.segmentation.seed)
@@ -112,7 +112,7 @@ for name, split in (("by slice", split_by_slice), ("by patient", split_by_patien
     rows.append([name, *(len(own) for own in parts.values()), f"{shared} of {len(owners['test'])}"])
 table(["split", "train", "validation", "test", "test patients also trained on"], rows)
 
-# %%
+# %% tags=["hide-input"]
 split = real.data["split"]
 Markdown(
     f"On the real data the split by slice gives {' / '.join(str(counts[p]['slices']) for p in counts)} slices, "

@@ -63,7 +63,7 @@ environment(profile)
 #
 # A turned or mirrored brain is still a brain, and scanners differ in brightness and contrast. So each training slice is changed at random, together with its mask, by the report's five transforms from albumentations {cite}`buslaev2020`. Only training slices are changed; validation and test slices never are.
 
-# %%
+# %% tags=["hide-input"]
 table(
     ["transform", "albumentations", "probability"],
     [[name, type(transform).__name__, transform.p] for name, transform in TRANSFORMS.items()],
@@ -80,7 +80,7 @@ figures.augmented_slices(dataset, five, augmentation)
 #
 # {numref}`fig-1-2` is one draw. The draw of a sample is decided by the seed, the epoch and the sample's index, and by nothing else. A worker process that restarts cannot repeat an epoch's draws, and a rerun repeats all of them.
 
-# %%
+# %% tags=["hide-input"]
 image, mask = np.array(dataset.images[five[0]]), np.array(dataset.masks[five[0]])
 draws = [augmentation(image, mask, epoch, index=0)[0] for epoch in range(8)]
 again = [augmentation(image, mask, epoch, index=0)[0] for epoch in range(8)]

@@ -67,7 +67,7 @@ figures.architecture(model, settings.image_size)
 #
 # Two choices are ours, since the report does not state them. Feature maps are normalised before they are joined, because VGG16's activations reach into the hundreds. And the upsampling has no weights, which avoids the checkerboard that transposed convolutions can leave.
 
-# %%
+# %% tags=["hide-input"]
 trained = sum(p.numel() for p in model.trained_parameters())
 seen = model(torch.rand(2, 3, settings.image_size, settings.image_size)).shape
 Markdown(

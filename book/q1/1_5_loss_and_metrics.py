@@ -69,7 +69,7 @@ environment(profile)
 #
 # The report writes $|A \cap B|^2 / (|A| + |B|)$ and says that the power 2 makes Dice sensitive to small regions. That formula is not a share of anything. For a perfect prediction it gives $|A|/2$, which grows with the tumour:
 
-# %%
+# %% tags=["hide-input"]
 table(
     ["perfect prediction of", "Dice", "the report's formula"],
     [
@@ -81,7 +81,7 @@ table(
 # %% [markdown]
 # Nor is Dice more sensitive to small regions than IoU: one is an increasing function of the other, so both put any two predictions in the same order. The report's relation between the two was right.
 
-# %%
+# %% tags=["hide-input"]
 drawn = np.random.default_rng(0).integers(0, 1000, size=(3, 2000))
 order_dice, order_iou = (np.argsort(score(*drawn), kind="stable") for score in (dice, iou))
 Markdown(
@@ -95,7 +95,7 @@ Markdown(
 #
 # $$L = 1 - \frac{2 \sum p\,a + 1}{\sum p + \sum a + 1}$$
 
-# %%
+# %% tags=["hide-input"]
 empty, full = torch.zeros(1, 1, 8, 8), torch.ones(1, 1, 8, 8)
 half = torch.cat([torch.ones(1, 1, 8, 4), torch.zeros(1, 1, 8, 4)], dim=3)
 sure = 40.0
@@ -117,7 +117,7 @@ table(
 #
 # The report gives an accuracy above 0.99 as evidence. Most pixels are not tumour, so a model that never predicts any is nearly as accurate:
 
-# %%
+# %% tags=["hide-input"]
 real = records.load("../runs/lgg-first-run.json").results["test"]
 Markdown(
     f"On the real test slices, calling every pixel healthy has accuracy **{real['accuracy_all_background']:.4f}** "
@@ -129,7 +129,7 @@ Markdown(
 #
 # About two thirds of the slices hold no tumour. If such a slice is left empty, is its Dice 1, or is it left out? And are counts added up over all slices, over a patient, or over a batch? The same predictions, scored in each way:
 
-# %%
+# %% tags=["hide-input"]
 ways = {
     "pooled over all slices (ours)": "dice",
     "mean over batches (the report's way)": "dice_batch_mean",

@@ -67,7 +67,7 @@ ours, model = experiment.run(
 )
 provenance(ours)
 
-# %%
+# %% tags=["hide-input"]
 real = records.load("../runs/lgg-first-run.json")
 provenance(real)
 
@@ -79,7 +79,7 @@ figures.curves({"Real data (LGG)": real, f"This page ({kind} data)": ours})
 #
 # {numref}`fig-1-4` ends at the numbers below. The report's are means over batches, on slices of patients it also trained on. Ours are given in the same way, and pooled.
 
-# %%
+# %% tags=["hide-input"]
 report = json.loads(Path("../published.json").read_text())["original_report"]["segmentation"]
 columns = {
     "accuracy": ("accuracy", "accuracy"),

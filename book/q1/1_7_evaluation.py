@@ -64,7 +64,7 @@ environment(profile)
 #
 # Square brackets hold 95 % intervals. They come from drawing patients again and again, not slices, because slices of one patient are alike.
 
-# %%
+# %% tags=["hide-input"]
 names = {
     "Dice, pooled": "dice",
     "IoU, pooled": "iou",
@@ -83,10 +83,10 @@ table(
     ],
 )
 
-# %%
+# %% tags=["hide-input"]
 provenance(real)
 
-# %%
+# %% tags=["hide-input"]
 provenance(ours)
 
 # %% [markdown]
@@ -102,7 +102,7 @@ native = dataset.native_masks.shape[1:]
 # %% mystnb={"figure": {"name": "fig-1-5", "caption": "Ten test slices with the true outline (green) and the predicted one (red, dashed), from best to worst, then three without tumour. Simulated data, unless this page was run on the real set."}, "image": {"alt": "Ten brain slices in two rows. In the first ones the dashed red outline lies on the green one; along the row they part, and the Dice value above each falls. The last three slices have no green outline."}}
 figures.evaluation(dataset, ten, experiment.predict(model, dataset.images[ten], native))
 
-# %%
+# %% tags=["hide-input"]
 report = "of 6 slices without tumour 1 was given a false mask, and all 4 with tumour were found"
 test = real.results["test"]
 empty = test["slices"] - test["slices_with_tumour"]

@@ -61,7 +61,7 @@ environment(profile)
 #
 # Each line of `gt.txt` names an image, the corners of a box and a class. Every line is checked before anything is trained: number of fields, class, corners in order and inside the image, the file it names. The published file has one duplicated line, in image 00340; it is dropped with a notice. A training-only `gt.txt` beside all images is refused: three hundred images would silently turn into background.
 
-# %%
+# %% tags=["hide-input"]
 without = sum(len(labels) == 0 for labels in dataset.labels)
 signs = sum(map(len, dataset.labels))
 notices = "; ".join(dataset.notices) or "none"
@@ -100,7 +100,7 @@ figures.histogram_by_group(dataset, split["test"])
 # %% mystnb={"figure": {"name": "fig-2-7", "caption": "Test signs by size."}, "image": {"alt": "Bar chart of the test signs by size, with far fewer signs than for training."}}
 figures.histogram_by_size(dataset, split["test"])
 
-# %%
+# %% tags=["hide-input"]
 counts = {part: dataset.counts(ids) for part, ids in split.items()}
 table(
     ["part", "images", *GROUPS, *SIZE_GROUPS],

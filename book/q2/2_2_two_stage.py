@@ -74,11 +74,11 @@ ours, model = experiment.run(
 )
 provenance(ours)
 
-# %%
+# %% tags=["hide-input"]
 real = records.load("../runs/gtsdb-frcnn-first-run.json")
 provenance(real)
 
-# %%
+# %% tags=["hide-input"]
 runs = {"Real data (GTSDB)": real, f"This page ({kind})": ours}
 table(
     [
@@ -109,7 +109,7 @@ table(
 #
 # Average precision is **not** the area under an IoU curve, as the report says. It is the area under the precision-recall curve at **one** IoU threshold {cite}`everingham2010,lin2014`. Detections of a group are sorted by score. Going down the list, a detection is a hit if it overlaps a sign of that group that nobody has claimed yet, with IoU at or above the threshold. After each detection, precision is the share of hits so far, and recall the share of signs found so far.
 
-# %%
+# %% tags=["hide-input"]
 matches = ap.match(ours.evidence["truths"], ours.evidence["detections"])
 precision, recall, scores = ap.precision_recall(matches, label=1, iou_threshold=0.5)
 shown = sorted({int(i) for i in np.linspace(0, len(scores) - 1, 8)}) if len(scores) else []
@@ -125,7 +125,7 @@ table(
 #
 # Detectors have a background label, 0, which torchvision never returns. The report averaged AP over five classes, with 0 for the background. The same detections, averaged in both ways:
 
-# %%
+# %% tags=["hide-input"]
 import json
 from pathlib import Path
 

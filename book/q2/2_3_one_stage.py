@@ -63,7 +63,7 @@ environment(profile)
 #
 # SSD300 sees 300 × 300 pixels. The report shrinks the whole image to that size, and a sign of 30 pixels becomes one of 7. The alternative keeps native pixels: the image is cut into overlapping tiles of 300 pixels, and their detections are merged. How many signs can a default box cover at all, at IoU 0.5 or more?
 
-# %%
+# %% tags=["hide-input"]
 boxes = np.concatenate(dataset.boxes_xyxy)
 size = dataset.image_sizes[0]
 ssd = experiment.build(settings, "random")
@@ -87,11 +87,11 @@ ours, model = experiment.run(
 )
 provenance(ours)
 
-# %%
+# %% tags=["hide-input"]
 real = records.load("../runs/gtsdb-ssd-first-run.json")
 provenance(real)
 
-# %%
+# %% tags=["hide-input"]
 runs = {"Real data (GTSDB)": real, f"This page ({kind})": ours}
 table(
     [

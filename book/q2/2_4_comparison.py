@@ -68,7 +68,7 @@ environment(profile)
 #
 # Real runs first. The report fine-tuned from COCO weights on a random split; our real runs start from ImageNet VGG16, train on native crops and are tested on the competition's own 300 images, so the columns differ in more than the detector.
 
-# %%
+# %% tags=["hide-input"]
 report = json.loads(Path("../published.json").read_text())["original_report"]["detection"]
 runs = {
     "two-stage, real data": real_two,
@@ -110,10 +110,10 @@ table(
     rows,
 )
 
-# %%
+# %% tags=["hide-input"]
 provenance(real_two)
 
-# %%
+# %% tags=["hide-input"]
 provenance(real_one)
 
 # %% [markdown]
@@ -121,7 +121,7 @@ provenance(real_one)
 #
 # The report concludes that two stages are better, that the two-stage detector is nearly independent of size, and that the one-stage detector finds small and large signs less often than medium ones. Each claim becomes a difference of AP at IoU 0.5. The interval comes from drawing the same test images again and again, with replacement, for both sides of the difference. If it includes 0, these data do not decide.
 
-# %%
+# %% tags=["hide-input"]
 table(
     ["claim", "difference of", "real data", "verdict", f"this page ({kind})", "verdict"],
     comparison.claims([(real_two, real_one), (two_stage, one_stage)]),

@@ -60,7 +60,7 @@ matches = ap.match(ours.evidence["truths"], ours.evidence["detections"])
 precision, recall, _ = ap.precision_recall(matches, label=1, iou_threshold=0.5)
 figures.precision_recall(precision, recall, ap.interpolate(precision))
 
-# %%
+# %% tags=["hide-input"]
 exact = ap.average_precision(matches, 1, interpolation="all")
 levels = ap.average_precision(matches, 1)
 Markdown(
