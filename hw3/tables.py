@@ -53,12 +53,10 @@ def provenance(record: RunRecord) -> Markdown:
     note = f", {data['note']}" if data.get("note") else ""
     spent = timedelta(seconds=round(record.seconds_training))
     unit = "slices" if "slices" in data else "images"
-    return Markdown(
-        f"**{data['kind'].capitalize()} data**{note}; {data[unit]:,} {unit}, split "
-        f"`{record.settings['split']}`, seed {record.seed}; {len(record.history)} epochs, "
-        f"{spent} h of training steps on {_device(record.hardware)}; torch {versions['torch']}; commit "
-        f"`{record.commit[:10]}`."
-    )
+    what = f"{data[unit]:,} {unit}, split `{record.settings['split']}`, seed {record.seed}"
+    how = f"{len(record.history)} epochs, {spent} h of training steps on {_device(record.hardware)}"
+    made = f"torch {versions['torch']}; commit `{record.commit[:10]}`"
+    return Markdown(f"**{data['kind'].capitalize()} data**{note}; {what}; {how}; {made}.")
 
 
 def _device(hardware: dict[str, Any]) -> str:

@@ -1,0 +1,196 @@
+"""Claims about hand-made records of ten images, each with a small, a medium and a large sign."""
+
+import json
+from dataclasses import asdict
+from math import nan
+
+import numpy as np
+import pytest
+
+from hw3.detection import ap, comparison
+from hw3.detection.experiment import build
+from hw3.errors import InputError
+from hw3.profiles import SMOKE
+from hw3.records import RunRecord
+
+WIDTHS = {"small": 20, "medium": 40, "large": 60}
+UNDECIDED = "not decided by these data"
+
+
+def truths(*sizes: str, images: int = 10) -> list[dict]:
+    """Signs of these sizes in each image; their labels run through 1 to 4."""
+    return [
+        {
+            "image_id": image_id,
+            "boxes_xyxy": [[100 * i, 0, 100 * i + WIDTHS[s], 30] for i, s in enumerate(sizes)],
+            "labels": [(image_id + i) % 4 + 1 for i in range(len(sizes))],
+        }
+        for image_id in range(images)
+    ]
+
+
+def detections(of: list[dict], *sizes: str) -> list[dict]:
+    """Detections that fit the truths of these sizes exactly."""
+    return [
+        {
+            "image_id": truth["image_id"],
+            "category_id": label,
+            "bbox": [x1, y1, x2 - x1, y2 - y1],
+            "score": 0.9,
+        }
+        for truth in of
+        for (x1, y1, x2, y2), label in zip(truth["boxes_xyxy"], truth["labels"], strict=True)
+        if x2 - x1 in [WIDTHS[size] for size in sizes]
+    ]
+
+
+def record(*found: str, signs: tuple[str, ...] = tuple(WIDTHS), images: int = 10) -> RunRecord:
+    """A run whose detector finds all signs of these sizes, and nothing else."""
+    own = truths(*signs, images=images)
+    evidence = {"truths": own, "detections": detections(own, *found)}
+    return RunRecord(name="run", settings={}, data={}, seed=0, evidence=evidence)
+
+
+ALL, NOTHING = record(*WIDTHS), record()
+
+
+def claims(two_stage: RunRecord, one_stage: RunRecord) -> list[list[str]]:
+    """Value and verdict of each claim."""
+    return [row[2:] for row in comparison.claims([(two_stage, one_stage)], resamples=200)]
+
+
+@pytest.mark.parametrize(
+    ("interval", "verdict"),
+    [
+        ((0.01, 0.2), "holds"),
+        ((1, 1), "holds"),
+        ((-0.2, -0.01), "fails"),
+        ((-0.1, 0.1), UNDECIDED),
+        ((0.0, 0.2), UNDECIDED),  # 0 is in the interval
+        ((-0.2, 0.0), UNDECIDED),
+        ((0.0, 0.0), UNDECIDED),
+        ((nan, nan), UNDECIDED),
+    ],
+)
+def test_more_holds_if_the_interval_lies_above_nought(interval, verdict) -> None:
+    assert comparison.more(*interval) == verdict
+
+
+@pytest.mark.parametrize(
+    ("interval", "verdict"),
+    [
+        ((-0.01, 0.03), "holds"),
+        ((0.01, 0.03), "holds"),  # a difference, but a small one
+        ((-0.05, 0.05), "holds"),
+        ((0.0, 0.0), "holds"),
+        ((0.051, 0.2), "fails"),
+        ((-0.2, -0.051), "fails"),
+        ((0.05, 0.2), UNDECIDED),
+        ((-0.2, -0.05), UNDECIDED),
+        ((-0.051, 0.05), UNDECIDED),
+        ((-0.05, 0.051), UNDECIDED),
+        ((-0.3, 0.3), UNDECIDED),
+        ((nan, nan), UNDECIDED),
+    ],
+)
+def test_nearly_equal_holds_if_the_interval_lies_within_the_margin(interval, verdict) -> None:
+    assert comparison.NEARLY == 0.05
+    assert comparison.nearly_equal(*interval) == verdict
+
+
+def test_a_detector_that_finds_all_is_better_than_one_that_finds_nothing() -> None:
+    nought = "+0.000 [+0.000, +0.000]"
+    assert claims(ALL, NOTHING) == [
+        ["+1.000 [+1.000, +1.000]", "holds"],
+        [nought, "holds"],  # all sizes are found equally well
+        [nought, UNDECIDED],  # and by the other, equally badly
+        [nought, UNDECIDED],
+    ]
+    assert claims(NOTHING, ALL)[0] == ["-1.000 [-1.000, -1.000]", "fails"]
+
+
+@pytest.mark.parametrize("both", [ALL, NOTHING, record("medium")])
+def test_equal_detectors_are_not_told_apart(both) -> None:
+    assert claims(both, both)[0] == ["+0.000 [+0.000, +0.000]", UNDECIDED]
+
+
+@pytest.mark.parametrize(
+    ("two_stage", "one_stage", "values", "verdicts"),
+    [
+        (["small", "medium"], ["medium"], [-1, 1, 1], ["fails", "holds", "holds"]),
+        (["large"], ["large", "medium"], [1, 1, 0], ["fails", "holds", UNDECIDED]),
+        (["medium"], ["small", "large"], [0, -1, -1], ["holds", "fails", "fails"]),
+        (["small"], ["small", "medium"], [-1, 0, 1], ["fails", UNDECIDED, "holds"]),
+    ],
+)
+def test_sizes_are_compared_within_the_right_detector(
+    two_stage, one_stage, values, verdicts
+) -> None:
+    rows = claims(record(*two_stage), record(*one_stage))[1:]
+    assert [row[0] for row in rows] == [f"{v:+.3f} [{v:+.3f}, {v:+.3f}]" for v in values]
+    assert [row[1] for row in rows] == verdicts
+
+
+def partly(share: float, seed: int) -> RunRecord:
+    """A detector that misses signs at random, and is wrong at times."""
+    found = record(*WIDTHS, images=20)
+    drawn = np.random.default_rng(seed)
+    for detection in found.evidence["detections"]:
+        detection["score"] = round(float(drawn.random()), 4)
+        if drawn.random() > share:
+            detection["bbox"][0] += 30
+    return found
+
+
+def test_values_and_intervals_are_those_of_the_scores() -> None:
+    first, second = partly(0.7, 1), partly(0.6, 2)
+    matches = [ap.match(r.evidence["truths"], r.evidence["detections"]) for r in (first, second)]
+    two, one = map(ap.scores, matches)
+    expected = [
+        two["ap50"] - one["ap50"],
+        two["ap50_by_size"]["large"] - two["ap50_by_size"]["small"],
+        one["ap50_by_size"]["medium"] - one["ap50_by_size"]["small"],
+        one["ap50_by_size"]["medium"] - one["ap50_by_size"]["large"],
+    ]
+    rows = claims(first, second)
+    assert [row[0].split()[0] for row in rows] == [f"{value:+.3f}" for value in expected]
+    assert all(0 < abs(value) < 1 for value in expected)
+    low, high = ap.bootstrap(matches[0], against=matches[1], resamples=200)
+    assert rows[0][0].endswith(f" [{low:+.3f}, {high:+.3f}]")
+    assert low < expected[0] < high
+
+
+def test_each_row_has_two_cells_and_two_for_each_pair() -> None:
+    pairs = [(ALL, NOTHING), (record(images=4), record(*WIDTHS, images=4))]
+    for count in (0, 1, 2):
+        rows = comparison.claims(pairs[:count], resamples=20)
+        assert [len(row) for row in rows] == [2 + 2 * count] * len(comparison.CLAIMS)
+        assert all(isinstance(cell, str) for row in rows for cell in row)
+    assert [row[3] for row in rows][0] == "holds"
+    assert [row[5] for row in rows][0] == "fails"
+    assert [row[0] for row in rows] == [claim for claim, *_ in comparison.CLAIMS]
+
+
+def test_what_no_test_image_shows_is_undefined() -> None:
+    few = [record(*WIDTHS, signs=("small", "medium")), record(signs=("small", "medium"))]
+    rows = claims(*few)
+    assert rows[0] == ["+1.000 [+1.000, +1.000]", "holds"]
+    assert rows[1] == ["undefined", UNDECIDED]
+    assert rows[3] == ["undefined", UNDECIDED]
+    empty = record(signs=())
+    assert claims(empty, empty) == [["undefined", UNDECIDED]] * 4
+
+
+def test_detectors_tested_on_different_images_are_not_compared() -> None:
+    with pytest.raises(InputError, match="different images"):
+        claims(ALL, record(images=9))
+
+
+@pytest.mark.parametrize(
+    ("model", "settings"), [("faster-rcnn", SMOKE.faster_rcnn), ("ssd300", SMOKE.ssd300)]
+)
+def test_parameters_are_counted_from_a_record(model, settings) -> None:
+    chosen = json.loads(json.dumps({"model": model} | asdict(settings)))
+    found = RunRecord(name="run", settings=chosen, data={}, seed=0)
+    state = build(settings, "random").named_parameters()
+    assert comparison.parameters(found) == sum(np.prod(value.shape) for _, value in state)

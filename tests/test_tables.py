@@ -1,0 +1,123 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hw3 import records, tables
+from hw3.profiles import FULL, SMOKE
+from hw3.records import RunRecord
+
+CPU = {"device": "CPU, Example 9000 (AVX2)", "count": 4}
+
+
+@pytest.fixture
+def record() -> RunRecord:
+    return RunRecord(
+        name="run",
+        settings={"split": "patient"},
+        data={"kind": "simulated", "slices": 1234, "patients": 24},
+        seed=7,
+        commit="0123456789abcdef0123456789abcdef01234567",
+        versions={"python": "3.12.1", "torch": "2.9.0"},
+        hardware=CPU,
+        seconds_training=3725.4,
+        history=[{"epoch": epoch} for epoch in range(1, 21)],
+    )
+
+
+def test_a_table_is_exactly_this_text() -> None:
+    found = tables.table(
+        ["what", "value", "n"],
+        [["Dice", 0.86149, 1234567], ["report", None, 0], ["score", "0.861 [0.840, 0.879]", -1000]],
+    )
+    assert found == (
+        "| what | value | n |\n"
+        "| :-- | --: | --: |\n"
+        "| Dice | 0.8615 | 1,234,567 |\n"
+        "| report | – | 0 |\n"
+        "| score | 0.861 [0.840, 0.879] | -1,000 |"
+    )
+    assert found._repr_markdown_() == found
+    assert isinstance(found, tables.Markdown)
+
+
+@pytest.mark.parametrize(
+    ("cell", "shown"),
+    [
+        (1.0, "1.0000"),
+        (-0.00004, "-0.0000"),
+        (12345.678, "12345.6780"),
+        (float("nan"), "nan"),
+        (np.float64(0.25), "0.2500"),
+        (999, "999"),
+        ("", ""),
+        ("1234", "1234"),
+        ("a | b", r"a \| b"),
+        ("|x|", r"\|x\|"),
+    ],
+    ids=repr,
+)
+def test_cells_are_shown(cell, shown) -> None:
+    assert tables.table(["a"], [[cell]]).splitlines()[-1] == f"| {shown} |"
+
+
+def test_a_bar_in_a_cell_makes_no_column() -> None:
+    lines = tables.table(["a | b", "c"], [["x|y", 1]]).splitlines()
+    assert lines == [r"| a \| b | c |", "| :-- | --: |", r"| x\|y | 1 |"]
+
+
+def test_a_table_without_rows_has_its_header() -> None:
+    assert tables.table(["a", "b"], []) == "| a | b |\n| :-- | --: |"
+
+
+def test_a_score_is_shown_with_its_interval_if_it_has_one() -> None:
+    results = {"dice": 0.86149, "dice_interval": [0.84, 0.8789], "iou": 0.75, "ap": 0.5}
+    results |= {"ap_interval": None, "ap50": None, "ap50_interval": None, "zero": 0.0}
+    assert tables.score(results, "dice") == "0.861 [0.840, 0.879]"
+    assert tables.score(results, "iou") == "0.750"
+    assert tables.score(results, "ap") == "0.500"
+    assert tables.score(results, "ap50") == "–"
+    assert tables.score(results, "missing") == "–"
+    assert tables.score(results, "zero") == "0.000"
+
+
+def test_provenance_says_where_the_numbers_come_from(record) -> None:
+    assert tables.provenance(record) == (
+        "**Simulated data**; 1,234 slices, split `patient`, seed 7; 20 epochs, 1:02:05 h of "
+        "training steps on 4 threads of a CPU, Example 9000 (AVX2); torch 2.9.0; commit "
+        "`0123456789`."
+    )
+    real = replace(
+        record,
+        settings={"split": "random"},
+        data={"kind": "real", "note": "mirror", "images": 900, "signs": 1213},
+        hardware={"device": "Example GPU", "count": 2},
+        commit="unknown",
+        seconds_training=8.6,
+    )
+    assert tables.provenance(real) == (
+        "**Real data**, mirror; 900 images, split `random`, seed 7; 20 epochs, 0:00:09 h of "
+        "training steps on 2 × Example GPU; torch 2.9.0; commit `unknown`."
+    )
+
+
+def test_provenance_of_this_very_process(record) -> None:
+    here = replace(record, **records.provenance())
+    found = tables.provenance(here)
+    assert here.versions["torch"] in found
+    assert here.hardware["device"] in found
+    assert f"commit `{here.commit[:10]}`" in found
+
+
+def test_the_environment_names_profile_data_versions_and_hardware(monkeypatch) -> None:
+    versions = {"python": "3.12.1", "torch": "2.9.0"}
+    found = {"command": "", "commit": "", "versions": versions, "hardware": CPU}
+    monkeypatch.setattr(records, "provenance", lambda: found)
+    assert tables.environment(SMOKE) == (
+        "Profile **smoke** (simulated data) on 4 threads of a CPU, Example 9000 (AVX2); "
+        "python 3.12.1, torch 2.9.0."
+    )
+    assert tables.environment(FULL).startswith("Profile **full** (real data) on ")
+    monkeypatch.undo()
+    for package in records.PACKAGES:
+        assert f"{package} " in tables.environment(SMOKE)
