@@ -51,7 +51,9 @@ def start_record(
     if weights["start"] not in ("coco", "imagenet", "random"):
         path = Path(weights["start"]).expanduser()
         if not path.is_file():
-            raise InputError(f"{weights_field}: {path} is no file; give one, imagenet or random")
+            raise InputError(
+                f"{weights_field}: {path} is no file; give one, or a name (see --help)"
+            )
         weights = {"start": path.name, "start_sha256": records.file_sha256(path)}
         chosen[weights_field] = path.name
     shared = [Path(backbones.__file__), Path(training.__file__), Path(__file__)]
@@ -151,6 +153,4 @@ def optimiser(
     if settings.schedule == "constant":
         return optimizer, None
     steps = settings.epochs * max(1, samples // settings.batch_size)
-    return optimizer, torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, rate, total_steps=steps, pct_start=0.2
-    )
+    return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)

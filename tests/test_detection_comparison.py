@@ -166,8 +166,8 @@ def test_each_row_has_two_cells_and_two_for_each_pair() -> None:
         rows = comparison.claims(pairs[:count], resamples=20)
         assert [len(row) for row in rows] == [2 + 2 * count] * len(comparison.CLAIMS)
         assert all(isinstance(cell, str) for row in rows for cell in row)
-    assert [row[3] for row in rows][0] == "holds"
-    assert [row[5] for row in rows][0] == "fails"
+    assert rows[0][3] == "holds"
+    assert rows[0][5] == "fails"
     assert [row[0] for row in rows] == [claim for claim, *_ in comparison.CLAIMS]
 
 

@@ -31,7 +31,7 @@ def claims(pairs: Sequence[Pair], resamples: int = 1000) -> list[list[str]]:
         row = [claim, difference]
         for two_stage, one_stage in matched:
             value, interval = measure(two_stage, one_stage, resamples)
-            shown = f"{value:+.3f} [{interval[0]:+.3f}, {interval[1]:+.3f}]"
+            shown = f"{value:+z.3f} [{interval[0]:+z.3f}, {interval[1]:+z.3f}]"
             row += ["undefined" if np.isnan(value) else shown, verdict(*interval)]
         rows.append(row)
     return rows

@@ -147,7 +147,7 @@ def _points(runs: dict[str, RunRecord], key: str, names: dict[str, str]) -> Figu
                 axes.text(place + 0.1, value, f"{value:.2f}", va="center", fontsize=9)
             axes.set_xticks(range(len(names)), names.values())
             axes.set_title(title, loc="left")
-            axes.set(ylim=(0, 1.05), xlim=(-0.5, len(names) - 0.3))
+            axes.set(ylim=(-0.03, 1.05), xlim=(-0.5, len(names) - 0.3))
         grid[0, 0].set_ylabel("AP at IoU 0.5")
     return figure
 
