@@ -323,3 +323,22 @@ def test_published_weights_are_asked_of_torchvision(monkeypatch) -> None:
         with pytest.raises(InputError, match="no network"):
             build()
     assert asked == [SSD300_VGG16_Weights.COCO_V1, ResNet50_Weights.IMAGENET1K_V1]
+
+
+def test_mixed_precision_does_not_move_boxes_far() -> None:
+    torch.manual_seed(0)
+    model = build_faster_rcnn(
+        backbone="resnet50-fpn",
+        weights="random",
+        width=0.0625,
+        fpn_channels=16,
+        anchor_sizes=((16,), (32,), (64,), (128,), (256,)),
+        score_threshold=0.0,
+    ).eval()
+    image = torch.rand(3, 256, 1344)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = predict(model, image)
+    assert found["boxes_xyxy"].dtype == np.float32
+    x1 = found["boxes_xyxy"][:, 0]
+    far = x1[(x1 > 1024) & (x1 < 1340)]
+    assert far.size and (far % 4 != 0).any()  # steps of bfloat16 there: 8 pixels, with offsets 4

@@ -6,11 +6,12 @@ targets and returns its losses (`total_loss`), in evaluation mode detections (`p
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 from torchvision.models import ResNet50_Weights, WeightsEnum, resnet50
 from torchvision.models.detection import faster_rcnn, ssd
 from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
@@ -97,6 +98,7 @@ def build_faster_rcnn(
     )
     transform = GeneralizedRCNNTransform if image_size else _NativeSize
     model.transform = transform(*(image_size or (0, 0)), mean, std)
+    _full_precision_outputs(model.rpn.head, model.roi_heads.box_predictor)
     return _finished(model, whole, weights)
 
 
@@ -142,6 +144,7 @@ def build_ssd300(
         image_std=VGG16_STD,
         score_thresh=score_threshold,
     )
+    _full_precision_outputs(model.head)
     return _finished(model, whole, weights)
 
 
@@ -185,6 +188,20 @@ def predict_batch(model: nn.Module, images: Sequence[Tensor]) -> list[Detections
     found = model.eval()([image.to(device) for image in images])
     names = {"boxes_xyxy": "boxes", "labels": "labels", "scores": "scores"}
     return [{name: one[key].cpu().numpy() for name, key in names.items()} for one in found]
+
+
+def _full_precision_outputs(*heads: nn.Module) -> None:
+    """Let heads return float32 under mixed precision.
+
+    torchvision casts boxes to the type of the offsets that it adds to them, and bfloat16 has steps
+    of four pixels at 1000.
+    """
+
+    def widen(_head: nn.Module, _inputs: object, outputs: Any) -> Any:
+        return tree_map(lambda tensor: tensor.float(), outputs)
+
+    for head in heads:
+        head.register_forward_hook(widen)
 
 
 class _NativeSize(GeneralizedRCNNTransform):
