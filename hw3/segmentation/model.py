@@ -48,6 +48,9 @@ class UNetVGG16(nn.Module):
             )
         )
         self.head = nn.Conv2d(decoder_channels[-1], 1, kernel_size=1)
+        # Start at a probability near tumour's share of the pixels (after Lin et al. 2017, "Focal
+        # Loss"): from 0.5 everywhere, the Dice loss first spends epochs on learning to be quiet.
+        nn.init.constant_(self.head.bias, -4.0)
         self.register_buffer("mean", torch.tensor(VGG16_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(VGG16_STD).view(3, 1, 1), persistent=False)
 
