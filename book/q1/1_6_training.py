@@ -113,4 +113,4 @@ table(
 #
 # ## What this section showed
 #
-# The loop trains, stops and resumes on one page. The gap between training and validation is the model's; the gap between the columns is the data's.
+# The same call trains on simulated slices and on real ones, and leaves a record of either. The real column is one short run on slices of patients it also trained on; how far that flatters it is the question of the leakage that the data section counts.
