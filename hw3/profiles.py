@@ -53,7 +53,8 @@ class SegmentationSettings:
     seed: int = 0
     """Seed of the split, the weights, the order of slices and the augmentation."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Refuse numbers with which nothing could be trained, with an InputError."""
         _check(self, "image_size", "epochs", "batch_size", "learning_rate")
 
 
@@ -94,7 +95,8 @@ class DetectionSettings:
     seed: int = 0
     """Seed of the split, the weights, the crops and the augmentation."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Refuse numbers with which nothing could be trained, with an InputError."""
         _check(self, "width", "epochs", "batch_size", "learning_rate", "max_gradient_norm")
         if self.crop_size is not None and min(self.crop_size, self.crops) <= 0:
             raise InputError(f"crop_size {self.crop_size} needs crops above 0, not {self.crops}")

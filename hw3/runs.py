@@ -46,6 +46,7 @@ def start_record(
         weights_field: the setting that says how the network starts. A file is recorded by name
             and content, never by a path on somebody's machine.
     """
+    settings.check()
     chosen = {"model": model} | asdict(settings)
     weights = {"start": chosen[weights_field]}
     if weights["start"] not in ("coco", "imagenet", "random"):

@@ -230,7 +230,7 @@ def test_interrupted_training_goes_on_to_the_same_weights(
 @pytest.mark.parametrize("size", ["0", "1000"])
 def test_train_with_a_batch_size_that_cannot_be(capsys, tiny_lgg, tmp_path, size) -> None:
     error = refused(capsys, "train", "unet", "--batch-size", size, "--runs", tmp_path)
-    assert f"batch_size is {size}" in error and "training samples" in error
+    assert f"batch_size is {size}" in error
 
 
 def test_train_with_other_faults_of_the_user(capsys, tiny_lgg, tmp_path) -> None:

@@ -26,6 +26,9 @@ class Settings:
     schedule: str = "constant"
     weights: str = "random"
 
+    def check(self) -> None:
+        """Anything goes."""
+
 
 DATA = {"kind": "simulated", "fingerprint": "abc", "split": {"train": [1], "test": [2]}}
 

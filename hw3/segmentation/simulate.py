@@ -18,18 +18,13 @@ import tifffile
 from nilearn.datasets import load_mni152_gm_template, load_mni152_wm_template
 from numpy import ndarray
 from numpy.random import Generator
-from scipy.ndimage import (
-    binary_closing,
-    distance_transform_edt,
-    gaussian_filter,
-    map_coordinates,
-    shift,
-)
+from scipy import ndimage
 from scipy.special import expit
 
 from hw3.errors import InputError
 
 Noise = Callable[[float], ndarray]
+Maps = dict[str, ndarray]
 SITES, SITE_SHARES = ("DU", "HT", "CS", "FG", "EZ"), np.array([45, 34, 16, 14, 1]) / 110
 ORIGIN = np.reshape((-98.0, -134.0, -72.0), (3, 1, 1, 1))  # of the atlas, whose voxels are 1 mm
 COARSE, MARGIN = 2, 30  # voxels of the distance maps in mm, and how many lie around the atlas
@@ -39,7 +34,7 @@ TISSUES = {  # brightness in pre-contrast, FLAIR and post-contrast
     "fluid": (0.40, 0.30, 0.42),
     "bone": (0.18, 0.15, 0.20),
     "muscle": (0.85, 0.60, 1.15),
-    "fat": (2.40, 2.50, 2.20),
+    "fat": (2.00, 2.05, 1.90),
     "vessel": (0.30, 0.25, 2.00),
     "air": (0.03, 0.03, 0.03),
 }
@@ -122,7 +117,7 @@ def _patient(rng: Generator, size: int, count: int) -> tuple[ndarray, ndarray]:
     grey, white, gap, depth = _atlas()
     possible = (_sample(white, mm) > 0.7) & (mm[2] > -28 - 0.3 * mm[1])  # above the cerebellum
     centre = mm[:, *rng.choice(np.argwhere(possible))]
-    radius = np.clip(rng.lognormal(np.log(29), 0.32), 12, 42)
+    radius = np.clip(rng.lognormal(np.log(33), 0.28), 15, 44)
     mm = _swell(mm, centre, 1.2 * radius, rng.uniform(0, 0.3))
     maps = {"grey": _sample(grey, mm), "white": _sample(white, mm)}
     maps |= {"gap": _sample(gap, mm, COARSE, MARGIN), "depth": _sample(depth, mm, COARSE, MARGIN)}
@@ -141,16 +136,16 @@ def _atlas() -> tuple[ndarray, ...]:
     fluid = np.clip(1.5 * (1 - grey - white) - 0.4, 0, 1)
     total = grey**2 + white**2 + fluid**2  # squares sharpen the blur of an average brain
     brain = np.pad((grey + white)[::COARSE, ::COARSE, ::COARSE] > 0.3, MARGIN)
-    gap = distance_transform_edt(~binary_closing(brain, iterations=3), COARSE)
-    head = distance_transform_edt(gap < 56, COARSE) > 45  # the brain closed, and 11 mm more
+    gap = ndimage.distance_transform_edt(~ndimage.binary_closing(brain, iterations=3), COARSE)
+    head = ndimage.distance_transform_edt(gap < 56, COARSE) > 45  # the brain closed, and 11 mm more
     mm = (np.indices(head.shape) - MARGIN) * COARSE + ORIGIN
     for ellipsoid in OUTLINE:
         head |= _inside(mm, ellipsoid) > 0
-    depth = gaussian_filter(distance_transform_edt(head, COARSE), 1)
-    return grey**2 / total, white**2 / total, gaussian_filter(gap, 0.5), depth
+    depth = ndimage.gaussian_filter(ndimage.distance_transform_edt(head, COARSE), 1)
+    return grey**2 / total, white**2 / total, ndimage.gaussian_filter(gap, 0.5), depth
 
 
-def _head(rng: Generator, noise: Noise, mm: ndarray, maps: dict[str, ndarray]) -> ndarray:
+def _head(rng: Generator, noise: Noise, mm: ndarray, maps: Maps) -> ndarray:
     """Brightness (3, slices, rows, columns) without lesion; white matter is about 1."""
     contrast = {name: value * rng.lognormal(0, 0.06, 3) for name, value in TISSUES.items()}
     contrast["fat"] *= rng.lognormal(0, 0.12, 3) * (1, 1, rng.choice((1, 0.4), p=(0.85, 0.15)))
@@ -167,7 +162,7 @@ def _head(rng: Generator, noise: Noise, mm: ndarray, maps: dict[str, ndarray]) -
         for ellipsoid in ellipsoids:
             near = (np.abs(mm[2] - ellipsoid[2]) < ellipsoid[5]).any((1, 2))
             paint(tissue, np.clip(_inside(mm[:, near], ellipsoid), 0, 1), near)
-    thickness = rng.uniform(4, 7) + 0.7 * noise(25) + np.clip(-0.3 * mm[2] - 10, 0, 7)
+    thickness = rng.uniform(4, 7) + 0.7 * noise(25) + np.clip(-0.3 * mm[2] - 10, 0, 2)
     paint("fat", np.clip(thickness - depth, 0, 1))
     paint("muscle", 0.6 * np.clip(2.5 - depth, 0, 1))
     image *= 1 + 0.15 * noise(3)
@@ -180,32 +175,27 @@ def _head(rng: Generator, noise: Noise, mm: ndarray, maps: dict[str, ndarray]) -
     paint("vessel", sinus * np.clip(gap, 0, 1) * np.clip(4.5 - gap, 0, 1))
     paint("vessel", maps["fluid"] * expit(5 * noise(2.5) - 7.5))
     paint("air", np.clip(1.5 - depth, 0, 1))
-    near_fluid = gaussian_filter(maps["fluid"], (0, 2, 2))
+    near_fluid = ndimage.gaussian_filter(maps["fluid"], (0, 2, 2))
     spots = expit(10 * (noise(3.5) - rng.uniform(2.6, 4)))  # bright like a lesion, and none
     image[1] += maps["white"] * (rng.uniform(0.3, 2.5) * near_fluid + 0.5 * spots)
     return image
 
 
 def _level(
-    rng: Generator,
-    noise: Noise,
-    mm: ndarray,
-    maps: dict[str, ndarray],
-    centre: ndarray,
-    radius: float,
+    rng: Generator, noise: Noise, mm: ndarray, maps: Maps, centre: ndarray, radius: float
 ) -> ndarray:
     """About the distance in mm inside the border of a lesion; negative outside."""
-    offset = (mm - np.reshape(centre, (3, 1, 1, 1))).T * rng.uniform(0.8, 1.25, 3) * (1, 1, 1.5)
+    offset = (mm - np.reshape(centre, (3, 1, 1, 1))).T * rng.uniform(0.8, 1.25, 3) * (1, 1, 1.6)
     level = radius - np.linalg.norm(offset, axis=-1).T
     level += 0.3 * radius * noise(0.5 * radius) + 2 * noise(5)
-    level += 0.35 * radius * (gaussian_filter(maps["white"], (0, 2, 2)) - 0.6)
+    level += 0.35 * radius * (ndimage.gaussian_filter(maps["white"], (0, 2, 2)) - 0.6)
     level -= radius * np.clip(-np.sign(centre[0]) * mm[0] / 6, 0, 1)  # mostly one hemisphere
-    return np.minimum(level, 6 - 12 * gaussian_filter(maps["fluid"] + maps["gap"], (0, 1, 1)))
+    return np.minimum(
+        level, 6 - 12 * ndimage.gaussian_filter(maps["fluid"] + maps["gap"], (0, 1, 1))
+    )
 
 
-def _add_lesion(
-    rng: Generator, noise: Noise, image: ndarray, maps: dict[str, ndarray], level: ndarray
-) -> None:
+def _add_lesion(rng: Generator, noise: Noise, image: ndarray, maps: Maps, level: ndarray) -> None:
     """Change the image where the level is positive; some lesions have a core, some enhance."""
     amount, texture = 0.85 * expit(level / rng.uniform(0.6, 2)), 1 + 0.15 * noise(6)
     dark, bright = rng.uniform(0.6, 0.95), rng.uniform(1.2, 1.9)
@@ -221,13 +211,13 @@ def _add_lesion(
 def _scan(rng: Generator, noise: Noise, image: ndarray) -> ndarray:
     """Coil sensitivity, motion between sequences, Rician noise; channels last, uint8."""
     sensitivity = 0.03 * noise(8) + 0.12 * noise(70)
-    gains = 60 * rng.lognormal(0, 0.2) * rng.lognormal(0, 0.2, 3)
+    gains = 66 * rng.lognormal(0, 0.2) * rng.lognormal(0, 0.2, 3)
     deviation = rng.lognormal(0.6, 0.3)
     for channel, gain in zip(image, gains, strict=True):
         channel *= gain * np.exp(sensitivity + 0.05 * noise(70))
-        moved = shift(channel, (0, *rng.normal(0, 0.4, 2)), order=1, mode="nearest")
+        moved = ndimage.shift(channel, (0, *rng.normal(0, 0.4, 2)), order=1, mode="nearest")
         real, imaginary = rng.normal(0, deviation, (2, *channel.shape))
-        real, imaginary = gaussian_filter([real, imaginary], (0, 0, 0.6, 0.6))
+        real, imaginary = ndimage.gaussian_filter([real, imaginary], (0, 0, 0.6, 0.6))
         channel[:] = np.hypot(moved + real, imaginary)
     if rng.random() < 0.1:  # as published: FLAIR stands in for a sequence that was not taken
         image[rng.choice((0, 2))] = image[1]
@@ -259,4 +249,5 @@ def _inside(mm: ndarray, ellipsoid: Sequence[float]) -> ndarray:
 
 
 def _sample(volume: ndarray, mm: ndarray, voxel: int = 1, margin: int = 0) -> ndarray:
-    return map_coordinates(volume, (mm - ORIGIN) / voxel + margin, order=1, mode="nearest")
+    voxels = (mm - ORIGIN) / voxel + margin  # float64 from here on, so that processors agree
+    return ndimage.map_coordinates(volume, voxels, np.float64, order=1, mode="nearest")
