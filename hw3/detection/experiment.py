@@ -1,5 +1,6 @@
 """Question 2 from data to record: prepare, train, detect, score, find again."""
 
+import inspect
 import json
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -54,8 +55,9 @@ def prepare(profile: Profile, source: str | None = None) -> tuple[GtsdbDataset, 
     """
     folder = data_folder()
     if source is None and profile.simulated:
+        version = records.file_sha256(Path(inspect.getfile(simulate_gtsdb)))[:8]  # no stale data
         root = simulate_gtsdb(
-            folder / f"simulated-{profile.name}",
+            folder / f"simulated-{profile.name}-{version}",
             images=profile.images,
             width=profile.image_width,
             height=profile.image_height,

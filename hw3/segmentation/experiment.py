@@ -1,5 +1,6 @@
 """Question 1 from data to record: prepare, train, score, find again."""
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -51,8 +52,9 @@ def prepare(
     """
     folder, size = data_folder(), size or profile.segmentation.image_size
     if source is None and profile.simulated:
+        version = records.file_sha256(Path(inspect.getfile(simulate_lgg)))[:8]  # no stale data
         root = simulate_lgg(
-            folder / f"simulated-{profile.name}",
+            folder / f"simulated-{profile.name}-{version}",
             patients=profile.patients,
             slices=profile.slices,
             size=profile.slice_size,
