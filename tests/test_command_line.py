@@ -238,7 +238,8 @@ def test_train_with_other_faults_of_the_user(capsys, tiny_lgg, tmp_path) -> None
     error = refused(capsys, "train", "unet", "--encoder-weights", tmp_path / "none.pth")
     assert "none.pth" in error
     (tmp_path / "file").write_text("")
-    error = refused(capsys, "train", "unet", "--epochs", "0", "--runs", tmp_path / "file" / "runs")
+    assert "epochs is 0" in refused(capsys, "train", "unet", "--epochs", "0")
+    error = refused(capsys, "train", "unet", "--epochs", "1", "--runs", tmp_path / "file" / "runs")
     assert str(tmp_path / "file") in error
 
 
