@@ -74,7 +74,7 @@ table(
 provenance(unet)
 
 # %% [markdown]
-# Square brackets hold 95 % intervals over patients. The report trained for 20 epochs on a GPU and does not give a test score.
+# Square brackets hold 95 % intervals over patients. The report trained longer, on a GPU, and does not give a test score.
 #
 # ## How to read
 #

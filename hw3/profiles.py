@@ -1,7 +1,7 @@
 """Three sizes of the same report: smoke (tests), sample (no download, no GPU), full (real data).
 
-A profile changes sizes, steps and where the data come from, and nothing else. Three environment
-variables are read, here and nowhere else: `HW3_PROFILE`, `HW3_DATA` and `HW3_RUNS`.
+A profile changes sizes, steps and where the data come from. Three environment variables choose:
+`HW3_PROFILE`, `HW3_DATA` and `HW3_RUNS`. They are read here; a record also notes the first.
 """
 
 import os

@@ -60,7 +60,7 @@ environment(profile)
 #
 # A U-Net {cite}`ronneberger2015` has two paths. The contracting path shrinks the image step by step and learns **what** is there. The expanding path grows it back and decides **where**. At each size a skip connection hands the fine detail of the contracting path across, because detail that was pooled away cannot be invented again.
 #
-# The contracting path here is the convolutional part of VGG16 {cite}`simonyan2015`. Its filters for edges, textures and parts were learned from ImageNet photographs. Using them on another task is *transfer learning*; keeping them fixed is *freezing*. There are two reasons to freeze. With a few thousand slices from about a hundred patients, fourteen million more free weights invite overfitting. And a part that never changes needs no gradients, which saves both time and memory.
+# The contracting path here is the convolutional part of VGG16 {cite}`simonyan2015`. Its filters for edges, textures and parts were learned from ImageNet photographs. Using them on another task is *transfer learning*; keeping them fixed is *freezing*. There are two reasons to freeze. With slices of few patients, the encoder's many more free weights invite overfitting. And a part that never changes needs no gradients, which saves both time and memory.
 #
 # What each block of VGG16 sees, measured on the model itself:
 

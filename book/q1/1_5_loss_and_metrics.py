@@ -115,7 +115,7 @@ table(
 # %% [markdown]
 # ## Accuracy proves little
 #
-# The report gives an accuracy above 0.99 as evidence. Most pixels are not tumour, so a model that never predicts any is nearly as accurate:
+# The report gives its accuracy as evidence. Most pixels are not tumour, so a model that never predicts any is nearly as accurate:
 
 # %% tags=["hide-input"]
 real = records.load("../runs/lgg-first-run.json").results["test"]
@@ -127,7 +127,7 @@ Markdown(
 # %% [markdown]
 # ## Who decides about empty slices decides the score
 #
-# About two thirds of the slices hold no tumour. If such a slice is left empty, is its Dice 1, or is it left out? And are counts added up over all slices, over a patient, or over a batch? The same predictions, scored in each way:
+# Most slices hold no tumour. If such a slice is left empty, is its Dice 1, or is it left out? And are counts added up over all slices, over a patient, or over a batch? The same predictions, scored in each way:
 
 # %% tags=["hide-input"]
 ways = {

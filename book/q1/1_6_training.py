@@ -59,7 +59,7 @@ environment(profile)
 # %% [markdown]
 # ## One loop
 #
-# The report trains with Adam {cite}`kingma2015` for 20 epochs, 20 slices at a time, and does not state the learning rate. Our full profile does the same. The call below finds the finished run if there is one with the same settings, data and code; goes on where an interrupted run stopped; or trains.
+# The report trains with Adam {cite}`kingma2015` and does not state the learning rate. Our full profile takes its epochs, batch size and loss; the smaller profiles are shorter and use a schedule of their own. The call below finds the finished run if there is one with the same settings, data and code; goes on where an interrupted run stopped; or trains.
 
 # %%
 ours, model = experiment.run(
