@@ -3,7 +3,7 @@
 #
 # [![Open in Colab](_static/colab.svg)](https://colab.research.google.com/)
 #
-# **Neural Networks and Deep Learning, homework 3, reproduced and tested.** Can a network that was trained on photographs outline a brain tumour, and which of two detectors finds traffic signs better? This book repeats a course report section by section and figure by figure, corrects it, and measures it on real data. Chapter 1 holds question 1, the tumours. The chapter of question 2, the signs, is still missing; its detectors can already be trained from the command line.
+# **Neural Networks and Deep Learning, homework 3, reproduced and tested.** Can a network that was trained on photographs outline a brain tumour, and which of two detectors finds traffic signs better? This book repeats a course report section by section and figure by figure, corrects it, and measures it on real data. Chapter 1 holds question 1, the tumours; chapter 2 the data of question 2, the signs. The sections on its two detectors are still missing; the detectors can already be trained from the command line.
 
 # %% tags=["hide-input"]
 # Set-up: does nothing outside Google Colab, and touches neither torch nor numpy.

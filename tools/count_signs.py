@@ -1,0 +1,49 @@
+"""Count the signs of the published GTSDB: python tools/count_signs.py FULLIJCNN2013.
+
+Writes book/gtsdb_counts.json, so that the book can show real counts where the data set is not.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from hw3.detection.dataset import GtsdbDataset, read_gtsdb, split_official, split_random
+
+TARGET = Path(__file__).resolve().parent.parent / "book/gtsdb_counts.json"
+SEED = 0  # of the random split: the one that the profiles' runs take
+
+
+def part_counts(dataset: GtsdbDataset, image_ids: list[int]) -> dict[str, Any]:
+    """Images, images without any sign, and signs by group and size, in these images."""
+    signs = dict(zip(dataset.image_ids, map(len, dataset.labels), strict=True))
+    return {
+        "images": len(image_ids),
+        "images_without_signs": sum(signs[image_id] == 0 for image_id in image_ids),
+        "signs": dataset.counts(image_ids),
+    }
+
+
+def main() -> None:
+    """Count in all images and in both parts of both splits."""
+    dataset = read_gtsdb(Path(sys.argv[1]))
+    ids = dataset.image_ids
+    parts = {"all": {"all": list(ids)}}
+    parts["official"] = split_official(ids)
+    parts["random"] = split_random(ids, SEED)
+    counts = {
+        split: {part: part_counts(dataset, own) for part, own in named.items() if own}
+        for split, named in parts.items()
+    }
+    made = {
+        "source": "GTSDB, gt.txt of FullIJCNN2013 as published",
+        "made_by": "python tools/count_signs.py",
+        "random_split_seed": SEED,
+        "notices": dataset.notices,
+        "counts": counts,
+    }
+    TARGET.write_text(json.dumps(made, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
