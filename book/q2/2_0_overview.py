@@ -56,8 +56,6 @@ dataset, kind = experiment.prepare(profile)
 environment(profile)
 
 # %% [markdown]
-# ## The task
-#
 # The German Traffic Sign Detection Benchmark, GTSDB {cite}`houben2013`, holds photographs of roads with a box around each sign, and one of 43 classes. As in the report, the classes are merged into four groups: prohibitory, mandatory, danger and other. A detector gets the photograph and must return boxes, each with a group and a score.
 #
 # {numref}`fig-2-1` shows the largest sign of this page's data.
@@ -73,6 +71,4 @@ figures.annotated_sign(dataset, int(np.argmax(widths)))
 #
 # The sections on the two detectors and their comparison are not written yet.
 #
-# ## What this page showed
-#
-# The task is to find small, colourful, standardised things in large pictures that hold many other colourful things.
+# **What this page showed.** The task is to find small, colourful, standardised things in large pictures that hold many other colourful things.

@@ -93,14 +93,16 @@ table(
 #
 # The real photographs are not ours to show, but their counts are. They were taken from the published `gt.txt` by the same code that reads this page's data.
 
+
 # %% tags=["hide-input"]
 def row(title: str, part: dict) -> list:
+    images = f"{part['images']} ({part['images_without_signs']})"
     by_group = [sum(part["signs"][group].values()) for group in GROUPS]
     by_size = [sum(part["signs"][group][size] for group in GROUPS) for size in SIZE_GROUPS]
-    return [title, part["images"], part["images_without_signs"], *by_group, *by_size]
+    return [title, images, *(" / ".join(map(str, own)) for own in (by_group, by_size))]
 
 
-header = ["images", "without signs", *GROUPS, *SIZE_GROUPS]
+header = ["images (without signs)", " / ".join(GROUPS), " / ".join(SIZE_GROUPS)]
 titles = {"all": "all", "official": "competition", "random": "80 / 20 % at random"}
 table(
     ["real GTSDB", *header],
@@ -138,16 +140,16 @@ figures.histogram_by_size(dataset, dataset.image_ids)
 #
 # The report draws 20 % of the images at random for testing. The competition has its own split, images 0 to 599 and 600 to 899, on which published figures rest; `split="official"` chooses it. {numref}`fig-2-4` to {numref}`fig-2-7` show this page's two parts; their shapes should be like those above.
 
-# %% mystnb={"figure": {"name": "fig-2-4", "caption": "Training signs by group."}, "image": {"alt": "Bar chart of the training signs by group. As for all signs, prohibitory is the tallest bar and mandatory the lowest."}}
+# %% mystnb={"figure": {"name": "fig-2-4", "caption": "Training signs of this page's data by group."}, "image": {"alt": "Bar chart of the training signs by group. As for all signs, prohibitory is the tallest bar and mandatory the lowest."}}
 figures.histogram_by_group(dataset, split["train"])
 
-# %% mystnb={"figure": {"name": "fig-2-5", "caption": "Training signs by size."}, "image": {"alt": "Bar chart of the training signs by size with one bar for small, medium and large each."}}
+# %% mystnb={"figure": {"name": "fig-2-5", "caption": "Training signs of this page's data by size."}, "image": {"alt": "Bar chart of the training signs by size with one bar for small, medium and large each."}}
 figures.histogram_by_size(dataset, split["train"])
 
-# %% mystnb={"figure": {"name": "fig-2-6", "caption": "Test signs by group."}, "image": {"alt": "Bar chart of the test signs by group, with far fewer signs than for training; prohibitory is again the tallest bar."}}
+# %% mystnb={"figure": {"name": "fig-2-6", "caption": "Test signs of this page's data by group."}, "image": {"alt": "Bar chart of the test signs by group, with far fewer signs than for training; prohibitory is again the tallest bar."}}
 figures.histogram_by_group(dataset, split["test"])
 
-# %% mystnb={"figure": {"name": "fig-2-7", "caption": "Test signs by size."}, "image": {"alt": "Bar chart of the test signs by size, with far fewer signs than for training."}}
+# %% mystnb={"figure": {"name": "fig-2-7", "caption": "Test signs of this page's data by size."}, "image": {"alt": "Bar chart of the test signs by size, with far fewer signs than for training."}}
 figures.histogram_by_size(dataset, split["test"])
 
 # %% tags=["hide-input"]

@@ -1,0 +1,49 @@
+"""The counts of real signs that the book shows, and the code that takes them."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+import count_signs
+from hw3.detection.dataset import GROUPS, SIZE_GROUPS, read_gtsdb
+
+SIGNS = ("00000.ppm;10;20;41;50;11", "00001.ppm;0;0;32;40;40", "00001.ppm;54;10;100;60;38")
+COUNTS = json.loads(count_signs.TARGET.read_text())["counts"]
+
+
+def test_counts_of_three_images_by_hand(tmp_path):
+    for image_id in range(3):
+        image = np.full((60, 100, 3), image_id, dtype=np.uint8)
+        cv2.imwrite(str(tmp_path / f"{image_id:05d}.ppm"), image)
+    (tmp_path / "gt.txt").write_text("\n".join(SIGNS) + "\n")
+    part = count_signs.part_counts(read_gtsdb(tmp_path), [1, 2])
+    assert (part["images"], part["images_without_signs"]) == (2, 1)
+    assert part["signs"]["mandatory"] == {"small": 0, "medium": 1, "large": 1}
+    assert sum(part["signs"]["danger"].values()) == 0
+
+
+@pytest.mark.parametrize("split", ["official", "random"])
+def test_the_parts_of_a_split_make_up_the_whole(split):
+    whole = COUNTS["all"]["all"]
+    parts = COUNTS[split].values()
+    for name in ("images", "images_without_signs"):
+        assert sum(part[name] for part in parts) == whole[name]
+    for group in GROUPS:
+        for size in SIZE_GROUPS:
+            total = sum(part["signs"][group][size] for part in parts)
+            assert total == whole["signs"][group][size]
+
+
+def test_the_published_counts():
+    """From the data set's own description: 900 images, 600 to train, 852 and 361 signs.
+
+    gt.txt repeats one line of a training image, which is counted once here.
+    """
+    signs = {
+        part: sum(sum(sizes.values()) for sizes in counts["signs"].values())
+        for part, counts in COUNTS["official"].items()
+    }
+    assert signs == {"train": 852 - 1, "test": 361}
+    assert COUNTS["official"]["train"]["images"] == 600
