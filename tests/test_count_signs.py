@@ -24,6 +24,16 @@ def test_counts_of_three_images_by_hand(tmp_path):
     assert sum(part["signs"]["danger"].values()) == 0
 
 
+@pytest.mark.parametrize("arguments", [[], ["nowhere"]])
+def test_a_wrong_call_ends_with_a_sentence_and_writes_nothing(arguments, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(count_signs, "TARGET", tmp_path / "counts.json")
+    monkeypatch.setattr("sys.argv", ["count_signs.py", *arguments])
+    with pytest.raises(SystemExit, match=r"FULLIJCNN2013|nowhere: no gt\.txt"):
+        count_signs.main()
+    assert not count_signs.TARGET.exists()
+
+
 @pytest.mark.parametrize("split", ["official", "random"])
 def test_the_parts_of_a_split_make_up_the_whole(split):
     whole = COUNTS["all"]["all"]
@@ -37,10 +47,7 @@ def test_the_parts_of_a_split_make_up_the_whole(split):
 
 
 def test_the_published_counts():
-    """From the data set's own description: 900 images, 600 to train, 852 and 361 signs.
-
-    gt.txt repeats one line of a training image, which is counted once here.
-    """
+    """gt.txt has 852 lines of images 0 to 599 and 361 of the others; one of the 852 is a repeat."""
     signs = {
         part: sum(sum(sizes.values()) for sizes in counts["signs"].values())
         for part, counts in COUNTS["official"].items()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hw3.detection.dataset import GtsdbDataset, read_gtsdb, split_official, split_random
+from hw3.errors import InputError
 
 TARGET = Path(__file__).resolve().parent.parent / "book/gtsdb_counts.json"
 SEED = 0  # of the random split: the one that the profiles' runs take
@@ -26,7 +27,12 @@ def part_counts(dataset: GtsdbDataset, image_ids: list[int]) -> dict[str, Any]:
 
 def main() -> None:
     """Count in all images and in both parts of both splits."""
-    dataset = read_gtsdb(Path(sys.argv[1]))
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    try:
+        dataset = read_gtsdb(Path(sys.argv[1]))
+    except InputError as error:
+        sys.exit(str(error))
     ids = dataset.image_ids
     parts = {"all": {"all": list(ids)}}
     parts["official"] = split_official(ids)

@@ -59,20 +59,22 @@ profile = profiles.active()
 dataset, kind = experiment.prepare(profile)
 settings = profile.faster_rcnn
 split = experiment.SPLITS[settings.split](dataset, settings.seed)
-real = json.loads(Path("../gtsdb_counts.json").read_text())["counts"]
+published = json.loads(Path("../gtsdb_counts.json").read_text())
+real = published["counts"]
 environment(profile)
 
 # %% [markdown]
 # ## Reading and checking
 #
-# Each line of `gt.txt` names an image, the corners of a box and a class. Every line is checked before anything is trained: number of fields, class, corners in order and inside the image, the file it names. The published file has one duplicated line, in image 00340; it is dropped with a notice. A training-only `gt.txt` beside all images is refused: three hundred images would silently turn into background.
+# Each line of `gt.txt` names an image, the corners of a box and a class. Every line is checked before anything is trained: number of fields, class, corners in order and inside the image, the file it names. A line that repeats another is dropped with a notice. A training-only `gt.txt` beside all images is refused: three hundred images would silently turn into background.
 
 # %% tags=["hide-input"]
 without = sum(len(labels) == 0 for labels in dataset.labels)
 total = sum(map(len, dataset.labels))
 notices = "; ".join(dataset.notices) or "none"
 Markdown(
-    f"This page's data ({kind}): {len(dataset)} images, {total} signs, {without} images without any sign. Notices: {notices}."
+    f"This page's data ({kind}): {len(dataset)} images, {total} signs, {without} images without any sign. Notices: {notices}. "
+    f"The published file: {'; '.join(published['notices'])}."
 )
 
 # %% [markdown]
