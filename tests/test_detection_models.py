@@ -1,4 +1,5 @@
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -47,7 +48,11 @@ def small_ssd300(**settings) -> nn.Module:
     return build_ssd300(**dict(weights="random", width=0.0625, frozen_convolutions=0) | settings)
 
 
-SMALL = {"faster-rcnn": small_faster_rcnn, "ssd300": small_ssd300}
+SMALL = {
+    "faster-rcnn": small_faster_rcnn,
+    "faster-rcnn vgg16": partial(small_faster_rcnn, backbone="vgg16-fpn", anchor_sizes=FOUR_LEVELS),
+    "ssd300": small_ssd300,
+}
 
 
 def target(*boxes: list[float], label: int = 1) -> dict[str, torch.Tensor]:
@@ -152,7 +157,7 @@ def test_images_are_resized_only_where_asked_to() -> None:
 @pytest.mark.parametrize("kind", SMALL)
 def test_two_steps_lower_the_loss_and_leave_frozen_weights(kind: str) -> None:
     torch.manual_seed(0)
-    frozen = {"frozen_blocks": 2} if kind == "faster-rcnn" else {"frozen_convolutions": 4}
+    frozen = {"frozen_convolutions": 4} if kind == "ssd300" else {"frozen_blocks": 2}
     model = SMALL[kind](**frozen).train()
     before = {name: value.clone() for name, value in model.named_parameters()}
     trained = [value for value in model.parameters() if value.requires_grad]
@@ -180,7 +185,7 @@ def test_loss_is_the_sum_of_torchvisions_parts(kind: str) -> None:
     torch.manual_seed(0)
     expected = sum(part.item() for part in parts.values())
     assert total_loss(model, *batch()).item() == pytest.approx(expected)
-    assert len(parts) == (4 if kind == "faster-rcnn" else 2)
+    assert len(parts) == (2 if kind == "ssd300" else 4)
 
 
 @pytest.mark.parametrize("kind", SMALL)
@@ -240,14 +245,24 @@ def test_all_faults_of_targets_are_named() -> None:
 def test_contradicting_settings_are_refused(tmp_path) -> None:
     with pytest.raises(InputError, match="4 levels, resnet50-fpn has 5"):
         small_faster_rcnn(anchor_sizes=FOUR_LEVELS)
-    with pytest.raises(InputError, match="vgg16-fpn has width 1"):
-        small_faster_rcnn(backbone="vgg16-fpn", anchor_sizes=FOUR_LEVELS)
     with pytest.raises(InputError, match="256 fpn_channels"):
         small_faster_rcnn(weights="coco", width=1.0)
     path = tmp_path / "vgg16.safetensors"
     save_weights(vgg16_features("random"), path)
     with pytest.raises(InputError, match=r"vgg16\.safetensors are for width 1, not 0\.0625"):
         small_ssd300(weights=str(path))
+
+
+def test_a_narrow_vgg16_pyramid_normalises_instead_of_scaling() -> None:
+    model = SMALL["faster-rcnn vgg16"]().eval()
+    body = model.backbone.body
+    norms = [layer for layer in body.modules() if isinstance(layer, nn.BatchNorm2d)]
+    assert [norm.num_features for norm in norms] == [4] * 2 + [8] * 2 + [16] * 3 + [32] * 6
+    image = torch.rand(1, 3, 64, 96)
+    expected = model.backbone.fpn(body(image))
+    for level, features in model.backbone(image).items():
+        torch.testing.assert_close(features, expected[level])
+    assert [tuple(f.shape[-2:]) for f in expected.values()] == [(16, 24), (8, 12), (4, 6), (2, 3)]
 
 
 @pytest.mark.parametrize("kind", SMALL)

@@ -63,7 +63,8 @@ def build_faster_rcnn(
         aspect_ratios: heights over widths of the anchors.
         labels: number of classes, not counting the background.
         image_size: (shortest side, bound of the longest) to resize to; None: native pixels.
-        width: share of ResNet50's channels and of the box head's 1024.
+        width: share of the backbone's channels and of the box head's 1024. Below 1, VGG16 gets
+            BatchNorm, without which it hardly trains from random weights.
         fpn_channels: channels of each level of the pyramid.
         frozen_blocks: how many of the backbone's five blocks, from the first, are not trained.
         rois_per_image: proposals drawn from an image for the box head's loss.
@@ -116,8 +117,7 @@ def build_ssd300(
 
     Args:
         weights: as for `build_faster_rcnn`, and so are `labels` and `score_threshold`.
-        width: share of the channels. Below 1, VGG16 gets BatchNorm, without which it hardly
-            trains from random weights.
+        width: share of the channels; below 1 with BatchNorm, as in `build_faster_rcnn`.
         frozen_convolutions: how many convolutions, from the first, are not trained.
 
     Raises:
@@ -219,11 +219,13 @@ class _ScaledPyramid(BackboneWithFPN):
 
 
 def _vgg16_fpn(weights: str, width: float, channels: int, frozen_blocks: int) -> BackboneWithFPN:
-    if width != 1.0:
-        raise InputError(f"width {width} is for resnet50-fpn; vgg16-fpn has width 1")
     features = vgg16_features(weights)
+    _narrow(features, width, norm=True)
     features[: (0, 5, 10, 17, 24, 31)[frozen_blocks]].requires_grad_(False)
-    return _ScaledPyramid(features, {"15": "0", "22": "1", "29": "2"}, [256, 512, 512], channels)
+    levels = {"15": "0", "22": "1", "29": "2"}
+    inputs = [round(width * outputs) for outputs in (256, 512, 512)]
+    pyramid = _ScaledPyramid if width == 1.0 else BackboneWithFPN  # BatchNorm has scaled already
+    return pyramid(features, levels, inputs, channels)
 
 
 def _resnet50_fpn(
