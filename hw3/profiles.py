@@ -5,7 +5,7 @@ A profile changes sizes, steps and where the data come from. Three environment v
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -134,7 +134,7 @@ class SsdSettings(DetectionSettings):
 class Profile:
     """One size of the whole report. The sizes of simulated data are unused for real data."""
 
-    name: Literal["smoke", "sample", "full"]
+    name: Literal["smoke", "sample", "start", "full"]
     simulated: bool
     """Simulated data made on the spot, or the real data sets."""
     patients: int
@@ -213,11 +213,13 @@ SAMPLE = Profile(
     ),
     faster_rcnn=FasterRcnnSettings(
         weights="random",
+        backbone="vgg16-fpn",
+        anchor_sizes=(16, 24, 32, 48, 64, 96, 128, 192),
         width=0.25,
         fpn_channels=64,
-        rois_per_image=128,
+        rois_per_image=64,
         frozen_blocks=0,
-        crop_size=192,
+        crop_size=160,
         crops=400,
         epochs=4,
         learning_rate=1e-3,
@@ -235,6 +237,24 @@ SAMPLE = Profile(
         schedule="one_cycle",
     ),
 )
+START = replace(
+    SAMPLE,
+    name="start",
+    images=800,
+    faster_rcnn=replace(
+        SAMPLE.faster_rcnn, weights="random", crops=2400, epochs=4, learning_rate=2e-3, seed=1
+    ),
+    ssd300=replace(
+        SAMPLE.ssd300,
+        weights="random",
+        crops=1200,
+        epochs=4,
+        batch_size=4,
+        learning_rate=2e-3,
+        seed=1,
+    ),
+)
+"""A longer run on other simulated roads makes the weights from which sample's detectors start."""
 FULL = Profile(
     name="full",
     simulated=False,
@@ -248,7 +268,7 @@ FULL = Profile(
     faster_rcnn=FasterRcnnSettings(image_size=(800, 1333)),
     ssd300=SsdSettings(epochs=40),
 )
-PROFILES = {profile.name: profile for profile in (SMOKE, SAMPLE, FULL)}
+PROFILES = {profile.name: profile for profile in (SMOKE, SAMPLE, START, FULL)}
 
 
 def active() -> Profile:

@@ -37,6 +37,17 @@ def score(results: dict[str, Any], name: str) -> str:
     return f"{value:.3f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")
 
 
+def differences(columns: dict[str, dict[str, Any]]) -> Markdown:
+    """A table of the settings in which runs differ.
+
+    Args:
+        columns: each run's settings under its title; all have the same names.
+    """
+    texts = [{name: _listed(value) for name, value in own.items()} for own in columns.values()]
+    rows = [[name, *(own[name] for own in texts)] for name in texts[0]]
+    return table(["setting", *columns], [row for row in rows if len(set(row[1:])) > 1])
+
+
 def environment(profile: Profile) -> Markdown:
     """What this page ran on: profile, data, versions, hardware."""
     found = records.provenance()
@@ -62,6 +73,11 @@ def provenance(record: RunRecord) -> Markdown:
 def _device(hardware: dict[str, Any]) -> str:
     unit = "threads of a " if hardware["device"].startswith("CPU") else "× "
     return f"{hardware['count']} {unit}{hardware['device']}"
+
+
+def _listed(value: Any) -> str:
+    """A tuple and the list that JSON makes of it are the same setting."""
+    return ", ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
 
 
 def _shown(cell: Any) -> str:

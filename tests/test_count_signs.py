@@ -18,7 +18,7 @@ def test_counts_of_three_images_by_hand(tmp_path):
         image = np.full((60, 100, 3), image_id, dtype=np.uint8)
         cv2.imwrite(str(tmp_path / f"{image_id:05d}.ppm"), image)
     (tmp_path / "gt.txt").write_text("\n".join(SIGNS) + "\n")
-    part = count_signs.part_counts(read_gtsdb(tmp_path), [1, 2])
+    part = read_gtsdb(tmp_path).part_counts([1, 2])
     assert (part["images"], part["images_without_signs"]) == (2, 1)
     assert part["signs"]["mandatory"] == {"small": 0, "medium": 1, "large": 1}
     assert sum(part["signs"]["danger"].values()) == 0

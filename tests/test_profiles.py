@@ -8,7 +8,7 @@ from hw3.errors import InputError
 from hw3.profiles import FULL, PROFILES, SAMPLE, SMOKE, active, data_folder, runs_folder
 
 
-@pytest.mark.parametrize("name", ["smoke", "sample", "full"])
+@pytest.mark.parametrize("name", ["smoke", "sample", "start", "full"])
 def test_variable_chooses_the_profile(monkeypatch, name) -> None:
     monkeypatch.setenv("HW3_PROFILE", name)
     assert active() is PROFILES[name]
@@ -25,7 +25,7 @@ def test_sample_is_the_default(monkeypatch, value) -> None:
 
 def test_unknown_profile_is_refused_with_the_known_ones(monkeypatch) -> None:
     monkeypatch.setenv("HW3_PROFILE", "Full")
-    with pytest.raises(InputError, match=r"HW3_PROFILE is 'Full'.*smoke, sample, full"):
+    with pytest.raises(InputError, match=r"HW3_PROFILE is 'Full'.*smoke, sample, start, full"):
         active()
 
 

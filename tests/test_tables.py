@@ -25,6 +25,22 @@ def record() -> RunRecord:
     )
 
 
+def test_only_settings_that_differ_are_shown() -> None:
+    found = tables.differences(
+        {
+            "report": {"epochs": 10, "sizes": (16, 24), "crop": None, "seed": 0},
+            "ours": {"epochs": 4, "sizes": [16, 24], "crop": 192, "seed": 0},
+        }
+    )
+    assert found == (
+        "| setting | report | ours |\n"
+        "| :-- | --: | --: |\n"
+        "| epochs | 10 | 4 |\n"
+        "| crop | None | 192 |"
+    )
+    assert tables.differences({"one": {"a": 1}, "two": {"a": 1}}).count("\n") == 1
+
+
 def test_a_table_is_exactly_this_text() -> None:
     found = tables.table(
         ["what", "value", "n"],

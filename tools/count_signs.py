@@ -6,23 +6,12 @@ Writes book/gtsdb_counts.json, so that the book can show real counts where the d
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
-from hw3.detection.dataset import GtsdbDataset, read_gtsdb, split_official, split_random
+from hw3.detection.dataset import read_gtsdb, split_official, split_random
 from hw3.errors import InputError
 
 TARGET = Path(__file__).resolve().parent.parent / "book/gtsdb_counts.json"
 SEED = 0  # of the random split: the one that the profiles' runs take
-
-
-def part_counts(dataset: GtsdbDataset, image_ids: list[int]) -> dict[str, Any]:
-    """Images, images without any sign, and signs by group and size, in these images."""
-    signs = dict(zip(dataset.image_ids, map(len, dataset.labels), strict=True))
-    return {
-        "images": len(image_ids),
-        "images_without_signs": sum(signs[image_id] == 0 for image_id in image_ids),
-        "signs": dataset.counts(image_ids),
-    }
 
 
 def main() -> None:
@@ -38,7 +27,7 @@ def main() -> None:
     parts["official"] = split_official(ids)
     parts["random"] = split_random(ids, SEED)
     counts = {
-        split: {part: part_counts(dataset, own) for part, own in named.items() if own}
+        split: {part: dataset.part_counts(own) for part, own in named.items() if own}
         for split, named in parts.items()
     }
     made = {

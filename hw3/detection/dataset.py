@@ -8,11 +8,12 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -78,6 +79,15 @@ class GtsdbDataset:
             for box, label in zip(self.boxes_xyxy[index], self.labels[index], strict=True):
                 table[GROUPS[label - 1]][size_group(box[2] - box[0])] += image_id in wanted
         return table
+
+    def part_counts(self, image_ids: Sequence[int]) -> dict[str, Any]:
+        """Images, images without any sign, and signs as `counts` gives them, in these images."""
+        signs = dict(zip(self.image_ids, map(len, self.labels), strict=True))
+        return {
+            "images": len(image_ids),
+            "images_without_signs": sum(signs[image_id] == 0 for image_id in image_ids),
+            "signs": self.counts(image_ids),
+        }
 
 
 def read_image(path: Path) -> np.ndarray:
