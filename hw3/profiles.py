@@ -11,6 +11,9 @@ from typing import Literal
 
 from hw3.errors import InputError
 
+DETECTION = Path(__file__).parent / "detection"
+"""Holds the starting weights that `tools/start_weights.py` keeps."""
+
 
 def _check(settings: object, *positive: str) -> None:
     """Refuse settings with which nothing could be trained."""
@@ -212,7 +215,7 @@ SAMPLE = Profile(
         schedule="one_cycle",
     ),
     faster_rcnn=FasterRcnnSettings(
-        weights="random",
+        weights=f"{DETECTION}/start_faster_rcnn.safetensors",
         backbone="vgg16-fpn",
         anchor_sizes=(16, 24, 32, 48, 64, 96, 128, 192),
         width=0.25,
@@ -221,19 +224,20 @@ SAMPLE = Profile(
         frozen_blocks=0,
         crop_size=160,
         crops=400,
-        epochs=4,
-        learning_rate=1e-3,
+        epochs=2,
+        learning_rate=5e-4,
         schedule="one_cycle",
     ),
     ssd300=SsdSettings(
-        weights="random",
+        weights=f"{DETECTION}/start_ssd300.safetensors",
         width=0.25,
         tiles=True,
         frozen_convolutions=0,
         crop_size=300,
         crops=400,
-        epochs=4,
-        learning_rate=1e-3,
+        epochs=2,
+        batch_size=4,
+        learning_rate=5e-4,
         schedule="one_cycle",
     ),
 )
@@ -249,7 +253,6 @@ START = replace(
         weights="random",
         crops=1200,
         epochs=4,
-        batch_size=4,
         learning_rate=2e-3,
         seed=1,
     ),
