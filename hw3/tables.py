@@ -66,13 +66,15 @@ def provenance(record: RunRecord) -> Markdown:
     unit = "slices" if "slices" in data else "images"
     what = f"{data[unit]:,} {unit}, split `{record.settings['split']}`, seed {record.seed}"
     how = f"{len(record.history)} epochs, {spent} h of training steps on {_device(record.hardware)}"
-    made = f"torch {versions['torch']}; commit `{record.commit[:10]}`"
+    made = f"torch {versions['torch']}; commit `{record.commit[:10]}`{record.commit[40:]}"
     return Markdown(f"**{data['kind'].capitalize()} data**{note}; {what}; {how}; {made}.")
 
 
 def _device(hardware: dict[str, Any]) -> str:
-    unit = "threads of a " if hardware["device"].startswith("CPU") else "× "
-    return f"{hardware['count']} {unit}{hardware['device']}"
+    count, device = hardware["count"], hardware["device"]
+    if not device.startswith("CPU"):
+        return f"{count} × {device}"
+    return f"{count} thread{'s' * (count != 1)} of a {device}"
 
 
 def _listed(value: Any) -> str:

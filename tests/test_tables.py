@@ -117,6 +117,14 @@ def test_provenance_says_where_the_numbers_come_from(record) -> None:
     )
 
 
+def test_provenance_hides_neither_changes_nor_a_single_thread(record) -> None:
+    found = tables.provenance(
+        replace(record, commit=f"{record.commit} with changes", hardware=CPU | {"count": 1})
+    )
+    assert found.endswith("commit `0123456789` with changes.")
+    assert "steps on 1 thread of a CPU, Example 9000 (AVX2);" in found
+
+
 def test_provenance_of_this_very_process(record) -> None:
     here = replace(record, **records.provenance())
     found = tables.provenance(here)
