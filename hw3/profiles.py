@@ -33,6 +33,10 @@ class SegmentationSettings:
     """By slice as in the report (slices of one patient leak across), or whole patients held out."""
     image_size: int = 256
     """Side in pixels to which slices are resized for the network; divisible by 16."""
+    crop_size: int | None = None
+    """Side of the random crops that are trained on, divisible by 16; None: whole slices."""
+    tumour_share: float = 0.5
+    """Share of the crops laid around a tumour pixel."""
     encoder_weights: str = "imagenet"
     """Frozen VGG16: "imagenet" (torchvision), "random", or a safetensors or state-dict file."""
     decoder_channels: tuple[int, int, int, int] = (256, 128, 64, 32)
@@ -59,6 +63,10 @@ class SegmentationSettings:
     def check(self) -> None:
         """Refuse numbers with which nothing could be trained, with an InputError."""
         _check(self, "image_size", "epochs", "batch_size", "learning_rate")
+        crop = self.crop_size
+        if crop is not None and (crop % 16 or not 0 < crop <= self.image_size):
+            limits = f"a multiple of 16, at most image_size {self.image_size}"
+            raise InputError(f"crop_size is {crop}: choose {limits}, or None")
 
 
 @dataclass(frozen=True)

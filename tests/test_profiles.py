@@ -62,10 +62,17 @@ def test_image_sizes_fit_the_network(profile) -> None:
     assert profile.segmentation.image_size <= profile.slice_size
 
 
+@pytest.mark.parametrize("crop_size", [0, -16, 100, 272])
+def test_a_crop_that_does_not_fit_is_refused(crop_size: int) -> None:
+    replace(FULL.segmentation, crop_size=256).check()
+    with pytest.raises(InputError, match=f"crop_size is {crop_size}: .* at most image_size 256"):
+        replace(FULL.segmentation, crop_size=crop_size).check()
+
+
 def test_every_setting_is_plain_data_for_a_record() -> None:
     settings = asdict(FULL.segmentation)
     assert list(settings) == [field.name for field in fields(FULL.segmentation)]
-    assert all(isinstance(value, str | int | float | tuple) for value in settings.values())
+    assert all(isinstance(value, str | int | float | tuple | None) for value in settings.values())
 
 
 @pytest.mark.parametrize(

@@ -415,6 +415,44 @@ def test_augmented_samples_are_the_same_from_worker_processes(tiny_dataset) -> N
     assert not alone[0]["image"].equal(alone[1]["image"])
 
 
+def test_crops_are_windows_of_their_slice_with_tumour_as_often_as_asked(tiny_dataset) -> None:
+    for share in (0.0, 1.0):
+        samples = SliceSamples(
+            tiny_dataset, np.arange(12), crop_size=16, tumour_share=share, seed=3
+        )
+        corners = set()
+        for epoch in range(4):
+            for index in range(12):
+                sample = samples[epoch, index]
+                number = [tiny_dataset.slice_id(i) for i in range(12)].index(sample["id"])
+                assert share == 1.0 or number == index
+                image = sample["image"].permute(1, 2, 0).numpy()
+                whole, mask = tiny_dataset.images[number], tiny_dataset.masks[number]
+                windows = np.lib.stride_tricks.sliding_window_view(whole, (16, 16, 3))[:, :, 0]
+                places = np.argwhere((windows == image).all((2, 3, 4)))
+                assert any(
+                    (mask[y : y + 16, x : x + 16] == sample["mask"][0].numpy()).all()
+                    for y, x in places
+                )
+                assert share == 0.0 or sample["mask"].any()
+                corners |= {tuple(place) for place in places}
+        assert len(corners) > 20
+    again = SliceSamples(tiny_dataset, np.arange(12), crop_size=16, tumour_share=1.0, seed=3)
+    assert again[3, 11]["image"].equal(sample["image"])
+    assert not again[2, 11]["image"].equal(sample["image"])
+
+
+def test_crops_without_any_tumour_lie_anywhere() -> None:
+    nothing = np.zeros((2, 32, 32), dtype=np.uint8)
+    image = np.arange(2 * 32 * 32 * 3, dtype=np.uint64).astype(np.uint8).reshape(2, 32, 32, 3)
+    dataset = LggDataset(np.array(["a", "b"]), np.array([1, 1]), image, nothing, nothing, "")
+    samples = SliceSamples(dataset, np.arange(2), crop_size=16, tumour_share=1.0)
+    assert samples[0, 1]["id"] == dataset.slice_id(1)
+    assert samples[0, 1]["image"].shape == (3, 16, 16)
+    whole = SliceSamples(dataset, np.arange(2), crop_size=32)[0, 0]
+    np.testing.assert_array_equal(whole["image"].permute(1, 2, 0), image[0])
+
+
 def test_a_folder_is_used_where_it_is(root, tmp_path) -> None:
     assert fetch_lgg(str(root), tmp_path / "data") == root
     assert not (tmp_path / "data").exists()

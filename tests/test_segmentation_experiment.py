@@ -63,6 +63,21 @@ def test_the_history_has_one_entry_an_epoch(finished) -> None:
     assert record.seconds_training == pytest.approx(seconds, abs=0.1)
 
 
+def test_trained_on_crops_scored_on_whole_slices(tiny_dataset, runs, monkeypatch) -> None:
+    seen, step = [], experiment.train_step
+
+    def spy(model, batch, loss):
+        seen.extend(batch["mask"])
+        return step(model, batch, loss)
+
+    monkeypatch.setattr(experiment, "train_step", spy)
+    settings = replace(SETTINGS, epochs=1, crop_size=16, tumour_share=1.0)
+    record, _ = run(tiny_dataset, runs, settings)
+    assert len(seen) == record.history[0]["samples"]
+    assert all(mask.shape == (1, 16, 16) and mask.any() for mask in seen)
+    assert record.evidence["pixels_per_slice"] == 64 * 64
+
+
 def test_the_loss_falls_until_the_tumour_is_found(tiny_dataset) -> None:
     most = np.argsort(tiny_dataset.masks.sum(axis=(1, 2), dtype=np.int64))[-2:]
     samples = SliceSamples(tiny_dataset, most)

@@ -152,21 +152,46 @@ SPLITS: dict[str, Callable[[LggDataset, int], dict[str, np.ndarray]]] = {
 class SliceSamples(torch.utils.data.Dataset):
     """Slices as samples for `hw3.training.fit`, indexed by (epoch, index).
 
-    A sample has `image` (3, size, size) uint8, `mask` (1, size, size) uint8 and `id`.
+    A sample has `image` (3, size, size) uint8, `mask` (1, size, size) uint8 and `id`. The network
+    has no fully connected layer: trained on crops, it runs on whole slices, and a crop of half the
+    side costs a quarter.
+
+    Args:
+        dataset: all slices.
+        indices: those to draw from.
+        augmentation: applied after the cut.
+        crop_size: side of the crops, at most the slices'; None gives whole slices.
+        tumour_share: share of the crops that hold a tumour pixel drawn at random, of any slice;
+            the others lie anywhere in the sample's own slice.
+        seed: of the draws.
     """
 
     def __init__(
-        self, dataset: LggDataset, indices: np.ndarray, augmentation: Augmentation | None = None
+        self,
+        dataset: LggDataset,
+        indices: np.ndarray,
+        augmentation: Augmentation | None = None,
+        *,
+        crop_size: int | None = None,
+        tumour_share: float = 0.5,
+        seed: int = 0,
     ) -> None:
         self.dataset, self.indices, self.augmentation = dataset, indices, augmentation
+        self.crop_size, self.tumour_share, self.seed = crop_size, tumour_share, seed
+        self.with_tumour = [i for i in indices if dataset.masks[i].any()] if crop_size else []
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
         epoch, index = key
-        chosen = self.indices[index]
-        image, mask = np.array(self.dataset.images[chosen]), np.array(self.dataset.masks[chosen])
+        chosen, window = self.indices[index], ()
+        if self.crop_size:
+            drawn = np.random.default_rng((self.seed, epoch, index, 0))
+            chosen, window = self._draw(drawn, chosen)
+        image, mask = (
+            np.array(a[chosen][window]) for a in (self.dataset.images, self.dataset.masks)
+        )
         if self.augmentation is not None:
             image, mask = self.augmentation(image, mask, epoch, index)
         return {
@@ -174,6 +199,18 @@ class SliceSamples(torch.utils.data.Dataset):
             "mask": torch.from_numpy(np.ascontiguousarray(mask[None])),
             "id": self.dataset.slice_id(chosen),
         }
+
+    def _draw(self, drawn: np.random.Generator, chosen: int) -> tuple[int, tuple[slice, slice]]:
+        """A slice, and a window that holds a drawn tumour pixel of it or lies anywhere."""
+        side = self.dataset.masks.shape[1]
+        low, high = np.zeros(2, int), np.full(2, side - self.crop_size)
+        if self.with_tumour and drawn.random() < self.tumour_share:
+            chosen = self.with_tumour[drawn.integers(len(self.with_tumour))]
+            pixels = np.argwhere(self.dataset.masks[chosen])
+            pixel = pixels[drawn.integers(len(pixels))]
+            low, high = np.maximum(low, pixel - self.crop_size + 1), np.minimum(high, pixel)
+        top, left = drawn.integers(low, high + 1).tolist()
+        return chosen, (slice(top, top + self.crop_size), slice(left, left + self.crop_size))
 
 
 def fetch_lgg(source: str, folder: Path) -> Path:

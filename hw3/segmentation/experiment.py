@@ -131,7 +131,14 @@ def _train(
     torch.manual_seed(settings.seed)
     model = build(settings, settings.encoder_weights)
     augmentation = Augmentation(settings.seed) if settings.augment else None
-    samples = SliceSamples(dataset, split["train"], augmentation)
+    samples = SliceSamples(
+        dataset,
+        split["train"],
+        augmentation,
+        crop_size=settings.crop_size,
+        tumour_share=settings.tumour_share,
+        seed=settings.seed,
+    )
     optimizer, scheduler = runs.optimiser(settings, model.trained_parameters(), len(samples))
     record.history = training.fit(
         model,
