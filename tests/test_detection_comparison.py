@@ -1,7 +1,7 @@
 """Claims about hand-made records of ten images, each with a small, a medium and a large sign."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from math import nan
 
 import numpy as np
@@ -52,6 +52,24 @@ def record(*found: str, signs: tuple[str, ...] = tuple(WIDTHS), images: int = 10
 
 
 ALL, NOTHING = record(*WIDTHS), record()
+
+
+def test_a_summary_has_a_column_for_each_run() -> None:
+    run = replace(
+        ALL,
+        data={"split": {"train": [0], "test": [1, 2, 3]}},
+        history=[{"samples": 600, "loss": 0.5}, {"samples": 600, "loss": 0.25}],
+        results={"ap50": 0.9, "ap50_interval": [0.85, 0.95], "ap": None},
+    )
+    lines = comparison.summary({"real": run, "page": run}).split("\n")
+    assert lines[0] == "| measure | real | page |"
+    assert lines[2:] == [
+        "| crops or images seen | 1,200 | 1,200 |",
+        "| loss, mean of the last epoch | 0.2500 | 0.2500 |",
+        "| test images | 3 | 3 |",
+        "| AP at IoU 0.5 | 0.900 [0.850, 0.950] | 0.900 [0.850, 0.950] |",
+        "| AP, mean over IoU 0.50 to 0.95 | – | – |",
+    ]
 
 
 def claims(two_stage: RunRecord, one_stage: RunRecord) -> list[list[str]]:

@@ -1,4 +1,4 @@
-"""The report's claims about the two detectors, as differences with intervals."""
+"""What runs reached, and the report's claims about them as differences with intervals."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -8,11 +8,25 @@ import numpy as np
 from hw3.detection import ap
 from hw3.detection.experiment import build, settings_of
 from hw3.records import RunRecord
+from hw3.tables import Markdown, score, table
 
 Pair = tuple[RunRecord, RunRecord]
 """A two-stage and a one-stage run, tested on the same images."""
 NEARLY = 0.05
 """Differences of AP up to this count as "nearly none"; the report does not say what it meant."""
+
+
+def summary(runs: dict[str, RunRecord]) -> Markdown:
+    """A table of what each run saw and reached: a column a run, under its title."""
+    measures: dict[str, Callable[[RunRecord], object]] = {
+        "crops or images seen": lambda own: sum(entry["samples"] for entry in own.history),
+        "loss, mean of the last epoch": lambda own: own.history[-1]["loss"],
+        "test images": lambda own: len(own.data["split"]["test"]),
+        "AP at IoU 0.5": lambda own: score(own.results, "ap50"),
+        "AP, mean over IoU 0.50 to 0.95": lambda own: score(own.results, "ap"),
+    }
+    rows = [[name, *map(measure, runs.values())] for name, measure in measures.items()]
+    return table(["measure", *runs], rows)
 
 
 def claims(pairs: Sequence[Pair], resamples: int = 1000) -> list[list[str]]:
