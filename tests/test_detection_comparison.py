@@ -212,3 +212,9 @@ def test_parameters_are_counted_from_a_record(model, settings) -> None:
     found = RunRecord(name="run", settings=chosen, data={}, seed=0)
     state = build(settings, "random").named_parameters()
     assert comparison.parameters(found) == sum(np.prod(value.shape) for _, value in state)
+
+
+def test_without_a_run_only_claims_about_the_other_are_tested() -> None:
+    missing, present = ["no run", "–"], claims(ALL, ALL)
+    assert claims(ALL, None) == [missing, present[1], missing, missing]
+    assert claims(None, ALL) == [missing, missing, *present[2:]]

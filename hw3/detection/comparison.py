@@ -10,8 +10,8 @@ from hw3.detection.experiment import build, settings_of
 from hw3.records import RunRecord
 from hw3.tables import Markdown, score, table
 
-Pair = tuple[RunRecord, RunRecord]
-"""A two-stage and a one-stage run, tested on the same images."""
+Pair = tuple[RunRecord | None, RunRecord | None]
+"""A two-stage and a one-stage run, tested on the same images; None where there is no such run."""
 NEARLY = 0.05
 """Differences of AP up to this count as "nearly none"; the report does not say what it meant."""
 
@@ -44,7 +44,11 @@ def claims(pairs: Sequence[Pair], resamples: int = 1000) -> list[list[str]]:
     for claim, difference, measure, verdict in CLAIMS:
         row = [claim, difference]
         for two_stage, one_stage in matched:
-            value, interval = measure(two_stage, one_stage, resamples)
+            measured = measure(two_stage, one_stage, resamples)
+            if measured is None:
+                row += ["no run", "–"]
+                continue
+            value, interval = measured
             shown = f"{value:+z.3f} [{interval[0]:+z.3f}, {interval[1]:+z.3f}]"
             row += ["undefined" if np.isnan(value) else shown, verdict(*interval)]
         rows.append(row)
@@ -68,14 +72,23 @@ def nearly_equal(low: float, high: float) -> str:
     return "fails" if low > NEARLY or high < -NEARLY else "not decided by these data"
 
 
-def _between_detectors(first: ap.Matches, second: ap.Matches, resamples: int) -> tuple:
+def _between_detectors(
+    first: ap.Matches | None, second: ap.Matches | None, resamples: int
+) -> tuple | None:
+    if first is None or second is None:
+        return None
     value = ap.mean_average_precision(first) - ap.mean_average_precision(second)
     return value, ap.bootstrap(first, against=second, resamples=resamples) or [np.nan, np.nan]
 
 
 def _between_sizes(
-    which: int, larger: str, smaller: str, first: ap.Matches, second: ap.Matches, resamples: int
-) -> tuple:
+    which: int,
+    larger: str,
+    smaller: str,
+    first: ap.Matches | None,
+    second: ap.Matches | None,
+    resamples: int,
+) -> tuple | None:
     def gap(matches: ap.Matches, **options: np.ndarray) -> np.ndarray:
         ours, theirs = (
             ap.mean_average_precision(matches, size_group=size, **options)
@@ -84,10 +97,12 @@ def _between_sizes(
         return ours - theirs
 
     matches = (first, second)[which]
+    if matches is None:
+        return None
     return gap(matches), ap.bootstrap(matches, gap, resamples=resamples) or [np.nan, np.nan]
 
 
-CLAIMS: tuple[tuple[str, str, Callable[..., tuple], Callable[[float, float], str]], ...] = (
+CLAIMS: tuple[tuple[str, str, Callable[..., tuple | None], Callable[[float, float], str]], ...] = (
     ("Two stages are better.", "two-stage − one-stage", _between_detectors, more),
     (
         f"Two-stage is nearly independent of size (within {NEARLY}).",
@@ -110,6 +125,8 @@ CLAIMS: tuple[tuple[str, str, Callable[..., tuple], Callable[[float, float], str
 )
 
 
-def _matches(record: RunRecord) -> ap.Matches:
+def _matches(record: RunRecord | None) -> ap.Matches | None:
+    if record is None:
+        return None
     evidence = record.evidence
     return ap.match(evidence["truths"], evidence["detections"], np.array([0.5]))
