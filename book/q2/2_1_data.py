@@ -53,6 +53,7 @@ import numpy as np
 from hw3 import profiles
 from hw3.detection import experiment, figures
 from hw3.detection.dataset import GROUPS, SIZE_GROUPS, group_of
+from hw3.detection.signs import SIGN_NAMES
 from hw3.tables import Markdown, environment, table
 
 profile = profiles.active()
@@ -83,7 +84,10 @@ Markdown(
 # The class ids run from 0 to 42, which makes 43 classes; the report says 42. Each belongs to one of the four groups:
 
 # %% tags=["hide-input"]
-members = {group: [i for i in range(43) if GROUPS[group_of(i) - 1] == group] for group in GROUPS}
+members = {
+    group: [i for i in range(len(SIGN_NAMES)) if GROUPS[group_of(i) - 1] == group]
+    for group in GROUPS
+}
 table(
     ["group", "classes", "class ids"],
     [[group, len(ids), ", ".join(map(str, ids))] for group, ids in members.items()],
@@ -94,7 +98,6 @@ table(
 # ## The real counts
 #
 # The real photographs are not ours to show, but their counts are. They were taken from the published `gt.txt` by the same code that reads this page's data.
-
 
 # %% tags=["hide-input"]
 def row(title: str, part: dict) -> list:
@@ -155,16 +158,7 @@ figures.histogram_by_group(dataset, split["test"])
 figures.histogram_by_size(dataset, split["test"])
 
 # %% tags=["hide-input"]
-signs = {i: len(own) for i, own in zip(dataset.image_ids, dataset.labels, strict=True)}
-parts = {
-    part: {
-        "images": len(ids),
-        "images_without_signs": sum(signs[i] == 0 for i in ids),
-        "signs": dataset.counts(ids),
-    }
-    for part, ids in split.items()
-    if ids
-}
+parts = {part: dataset.part_counts(ids) for part, ids in split.items() if ids}
 table([f"this page ({kind})", *header], [row(part, own) for part, own in parts.items()])
 
 # %% tags=["hide-input"]

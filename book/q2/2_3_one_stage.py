@@ -1,0 +1,140 @@
+# %% [markdown]
+# # One stage: SSD300
+#
+# [![Open in Colab](../_static/colab.svg)](https://colab.research.google.com/)
+#
+# This section shows how many signs SSD300 can learn at all, whole image against tiles, and why.
+# Then it trains SSD300 on tiles, and scores it by threshold, group and size.
+
+# %% tags=["hide-input"]
+# Set-up: does nothing outside Google Colab, and touches neither torch nor numpy.
+import os
+import subprocess
+import sys
+import zipfile
+from glob import glob
+from importlib.metadata import distributions
+from importlib.util import find_spec
+from io import BytesIO
+from pathlib import Path
+
+REPOSITORY, FOLDER, CONTENT = "", "book/q2", Path("/content")
+LIGHT = "accelerate albumentations imagecodecs matplotlib nilearn requests safetensors tifffile"
+LIGHT += " tqdm tyro"
+if find_spec("google") and find_spec("google.colab"):
+    from google.colab import drive, files
+
+    home = CONTENT / "hw3"
+    if not home.exists() and REPOSITORY:
+        subprocess.run(["git", "clone", "--quiet", "--depth=1", REPOSITORY, home], check=True)
+    elif not home.exists():
+        print("Choose hw3-colab.zip, the bundle that `make colab` writes.")
+        zipfile.ZipFile(BytesIO(*files.upload().values())).extractall(home)
+    missing = [name for name in LIGHT.split() if not find_spec(name)]
+    heavy = [d for d in distributions() if d.name in ("torch", "torchvision", "numpy", "scipy")]
+    as_they_are = [f"{d.name}=={d.version}" for d in heavy]
+    pip = [sys.executable, "-m", "pip", "install", "--quiet"]
+    if missing:
+        subprocess.run([*pip, *missing, *as_they_are], check=True)
+    subprocess.run([*pip, "--no-deps", home], check=True)
+    os.environ.setdefault("HW3_PROFILE", "full" if glob("/dev/nvidia[0-9]*") else "sample")
+    os.environ.setdefault("HW3_DATA", str(CONTENT / "data"))
+    os.environ.setdefault("HW3_RUNS", str(CONTENT / "runs"))
+    if Path(os.environ["HW3_RUNS"]).is_relative_to(CONTENT / "drive"):
+        drive.mount(str(CONTENT / "drive"))
+    os.chdir(home / FOLDER)
+
+# %%
+from dataclasses import asdict
+
+import numpy as np
+
+from hw3 import profiles, records
+from hw3.detection import anchors, comparison, experiment, figures
+from hw3.tables import differences, environment, provenance, table
+
+profile = profiles.active()
+settings = profile.ssd300
+dataset, kind = experiment.prepare(profile)
+environment(profile)
+
+# %% [markdown]
+# ## How it works
+#
+# SSD {cite}`liu2016` has no proposals. VGG16 extracts features (it does not classify the detections, as the report has it); convolutional heads on six feature maps then classify and move several thousand default boxes, all at once.
+#
+# SSD300 sees 300 × 300 pixels. The report shrinks the whole image to that size, and a sign of 30 pixels becomes one of 7. The alternative keeps native pixels: the image is cut into overlapping tiles of 300 pixels, and their detections are merged. How many signs does some default box cover, at IoU 0.5 or more? A sign that no box covers so far is trained on only as the best of bad matches.
+
+# %% tags=["hide-input"]
+ssd = experiment.build(settings, "random")
+real_truths = records.load("../runs/gtsdb-frcnn-first-run.json").evidence["truths"]
+real_boxes = [box for truth in real_truths for box in truth["boxes_xyxy"]]
+kinds = {
+    "real test signs": ((800, 1360), np.array(real_boxes)),
+    f"this page's signs ({kind})": (dataset.image_sizes[0], np.concatenate(dataset.boxes_xyxy)),
+}
+ways = {"whole image made 300 × 300": False, "native tiles of 300 pixels": True}
+shares = {
+    (name, way): anchors.anchor_coverage(ssd, *where, tiled=tiled)
+    for name, where in kinds.items()
+    for way, tiled in ways.items()
+}
+table(
+    ["share of signs that some default box covers", "seen as", "small", "medium", "large", "all"],
+    [[*key, *found.values()] for key, found in shares.items()],
+)
+
+# %% [markdown]
+# ## Training
+#
+# The call finds the finished run, goes on where an interrupted one stopped, or trains. The full profile gives SSD300 the whole image, as the report does. The smaller profiles train on crops of one tile's size and look at images in tiles that overlap by more than the largest sign, so that each sign lies whole in some tile; a box that an inner border cuts is dropped.
+
+# %%
+ours, model = experiment.run(
+    settings, dataset, kind=kind, name="ssd300", folder=profiles.runs_folder()
+)
+provenance(ours)
+
+# %% [markdown]
+# In the sample profile, this page's run starts from weights of our own, made on other simulated roads:
+
+# %% tags=["hide-input"]
+provenance(records.load("../runs/simulated/start-ssd300.json"))
+
+# %% [markdown]
+# It does not have the report's settings. These are the differences:
+
+# %% tags=["hide-input"]
+report_settings = {"model": "ssd300"} | asdict(profiles.FULL.ssd300)
+differences({"report": report_settings, "this page": ours.settings})
+
+# %% tags=["hide-input"]
+runs = {f"This page ({kind})": ours}
+comparison.summary(runs)
+
+# %% [markdown]
+# ## By threshold, group and size
+#
+# Bands and bars are 95 % intervals over images.
+
+# %% mystnb={"figure": {"name": "fig-2-12", "caption": "SSD300: mean AP over the four groups against the IoU threshold, with 95 % intervals over images."}, "image": {"alt": "Line chart. Mean AP is highest at IoU 0.5 and falls steeply towards 0.95; a band around it shows the interval."}}
+figures.ap_by_threshold(runs)
+
+# %% mystnb={"figure": {"name": "fig-2-13", "caption": "SSD300: AP at IoU 0.5 of each group."}, "image": {"alt": "Four points with their intervals, one for each sign group."}}
+figures.ap_by_group(runs)
+
+# %% mystnb={"figure": {"name": "fig-2-14", "caption": "SSD300: mean AP at IoU 0.5 of each size."}, "image": {"alt": "Three points with their intervals, for small, medium and large signs."}}
+figures.ap_by_size(runs)
+
+# %% [markdown]
+# ## What it sees
+#
+# {numref}`fig-2-15` shows six test images with signs, evenly spaced through the list; detections with a score of at least 0.5 are drawn.
+
+# %% mystnb={"figure": {"name": "fig-2-15", "caption": "SSD300: true boxes (green) and predicted ones (red, with group and score) in six test images. Simulated data, unless this page was run on the real set."}, "image": {"alt": "Six road scenes. Most signs carry a green and a red box that nearly coincide, with the predicted group and score written above."}}
+figures.boxes(dataset, experiment.example_images(ours), ours.evidence["detections"])
+
+# %% [markdown]
+# ## What this section showed
+#
+# On native tiles nearly every sign has a default box that covers it. On the whole image made small most signs have none. The run above is on simulated roads; one on the real photographs is not recorded yet.
