@@ -99,6 +99,7 @@ table(
 #
 # The real photographs are not ours to show, but their counts are. They were taken from the published `gt.txt` by the same code that reads this page's data.
 
+
 # %% tags=["hide-input"]
 def row(title: str, part: dict) -> list:
     images = f"{part['images']} ({part['images_without_signs']})"

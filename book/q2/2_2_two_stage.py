@@ -73,7 +73,7 @@ environment(profile)
 # %% [markdown]
 # ## Training
 #
-# The call finds the finished run, goes on where an interrupted one stopped, or trains. Beside this page's run stands one on the real photographs, from its record.
+# The call finds the finished run, goes on where an interrupted one stopped, or trains. Beside this page's run stands one on the real photographs, from its record; that run shared its two cores with other work, so that its time is an upper bound.
 
 # %%
 ours, model = experiment.run(
@@ -92,11 +92,11 @@ provenance(real)
 provenance(records.load("../runs/simulated/start-faster-rcnn.json"))
 
 # %% [markdown]
-# Neither run has the report's own settings. These are the differences:
+# Neither run has the settings of the full profile, which are the report's where it states them. These are the differences:
 
 # %% tags=["hide-input"]
-report_settings = {"model": "faster-rcnn"} | asdict(profiles.FULL.faster_rcnn)
-differences({"report": report_settings, "real data": real.settings, "this page": ours.settings})
+full_settings = {"model": "faster-rcnn"} | asdict(profiles.FULL.faster_rcnn)
+differences({"profile full": full_settings, "real data": real.settings, "this page": ours.settings})
 
 # %% tags=["hide-input"]
 runs = {"Real data (GTSDB)": real, f"This page ({kind})": ours}
@@ -184,8 +184,8 @@ confident = [found for found in real.evidence["detections"] if found["score"] >=
 on_background = sum(not overlaps_a_sign(found) for found in confident)
 signs, found, _, false_alarms = np.sum(counts, axis=0)
 Markdown(
-    f"{found} of {signs} signs are found. What costs average precision are the {false_alarms} false alarms, "
-    f"{false_alarms / len(true_boxes):.1f} an image. Most lie on background: {on_background} detections "
+    f"{found} of {signs} signs are found. What costs average precision are the {false_alarms:,} false alarms, "
+    f"{false_alarms / len(true_boxes):.1f} an image. Most lie on background: {on_background:,} detections "
     f"with that score overlap no sign (IoU below 0.1 with each). The detector saw little background in training, since {real.settings['sign_share']:.0%} of its crops were laid around a sign "
     f"(on this page {ours.settings['sign_share']:.0%})."
 )

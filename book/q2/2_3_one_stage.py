@@ -102,11 +102,11 @@ provenance(ours)
 provenance(records.load("../runs/simulated/start-ssd300.json"))
 
 # %% [markdown]
-# It does not have the report's settings. These are the differences:
+# It does not have the settings of the full profile, which are the report's where it states them. These are the differences:
 
 # %% tags=["hide-input"]
-report_settings = {"model": "ssd300"} | asdict(profiles.FULL.ssd300)
-differences({"report": report_settings, "this page": ours.settings})
+full_settings = {"model": "ssd300"} | asdict(profiles.FULL.ssd300)
+differences({"profile full": full_settings, "this page": ours.settings})
 
 # %% tags=["hide-input"]
 runs = {f"This page ({kind})": ours}

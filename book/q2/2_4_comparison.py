@@ -65,7 +65,7 @@ environment(profile)
 # %% [markdown]
 # ## One table
 #
-# The report fine-tuned from COCO weights, on a random split. Our run on the real photographs starts from ImageNet weights and is tested on the competition's own images; a second one, of SSD300, is not recorded yet. This page's runs train small networks on simulated roads: they show how a comparison is made, and say nothing about which detector is better on real roads. Seconds are on the hardware named below the table, and real images are larger than simulated ones.
+# The report fine-tuned from COCO weights, on a random split. Our run on the real photographs starts from ImageNet weights and is tested on the competition's own images; a second one, of SSD300, is not recorded yet. This page's runs train small networks on simulated roads: they show how a comparison is made, and say nothing about which detector is better on real roads. Times are on the hardware named below the table, which the real run shared with other work, and real images are larger than simulated ones.
 
 # %% tags=["hide-input"]
 report = json.loads(Path("../published.json").read_text())["original_report"]["detection"]
