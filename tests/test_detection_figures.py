@@ -233,9 +233,14 @@ def test_the_curve_and_its_envelope_are_those_given() -> None:
     envelope = ap.interpolate(precision)
     (axes,) = drawn(figures.precision_recall(precision, recall, envelope)).axes
     measured, stepped = axes.lines
-    for line, expected in ((measured, precision), (stepped, envelope)):
-        assert line.get_xdata().tolist() == recall.tolist()
-        assert line.get_ydata().tolist() == expected.tolist()
+    assert measured.get_xdata().tolist() == recall.tolist()
+    assert measured.get_ydata().tolist() == precision.tolist()
+    assert stepped.get_xdata().tolist() == [0, *recall]
+    assert stepped.get_ydata().tolist() == [envelope[0], *envelope]
+    (outline,) = axes.collections[0].get_paths()[0].to_polygons()
+    x, y = outline.T
+    shaded = abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2
+    assert shaded == pytest.approx(np.sum(np.diff(recall, prepend=0) * envelope))
     assert stepped.get_drawstyle() == "steps-pre"
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("recall", "precision")
 

@@ -112,11 +112,13 @@ def boxes(
 
 def precision_recall(precision: np.ndarray, recall: np.ndarray, envelope: np.ndarray) -> Figure:
     """A precision-recall curve as measured, and its interpolation, whose area is the AP."""
+    levels = np.append(np.zeros_like(recall[:1]), recall)  # the area begins at recall 0
+    heights = np.append(envelope[:1], envelope)
     with report_style():
         figure, axes = plt.subplots(figsize=(6.5, 3.2))
-        axes.fill_between(recall, envelope, color=TRAINED, alpha=0.12, step="pre")
+        axes.fill_between(levels, heights, color=TRAINED, alpha=0.12, step="pre")
         axes.plot(recall, precision, color=MUTED, marker=".", linewidth=1)
-        axes.step(recall, envelope, color=TRAINED, where="pre")
+        axes.step(levels, heights, color=TRAINED, where="pre")
         axes.text(0.02, 0.1, "area = average precision", color=TRAINED)
         axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.03))
     return figure
