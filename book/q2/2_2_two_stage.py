@@ -68,7 +68,7 @@ environment(profile)
 #
 # Faster R-CNN {cite}`ren2015` first proposes regions that may hold something, then classifies each of them and refines its box. The classifier is a softmax layer trained with cross-entropy (the report speaks of an SVM; those were in R-CNN, two generations earlier). A feature pyramid {cite}`lin2017` gives each size of sign a feature map of its own.
 #
-# The report fine-tunes torchvision's ResNet50-FPN from COCO weights. Our full profile does the same. Without a GPU, two things make training cheap: native crops instead of whole images, most of them around a sign, and a lighter network. A network without fully connected layers over the image can be trained on crops and then run on whole images.
+# The report fine-tunes torchvision's ResNet50-FPN from COCO weights. Our full profile does the same. Without a GPU, two things make training cheap: native crops instead of whole images, a stated share of them around a sign, and a lighter network. A network without fully connected layers over the image can be trained on crops and then run on whole images.
 
 # %% [markdown]
 # ## Training
@@ -186,8 +186,8 @@ signs, found, _, false_alarms = np.sum(counts, axis=0)
 Markdown(
     f"{found} of {signs} signs are found. What costs average precision are the {false_alarms:,} false alarms, "
     f"{false_alarms / len(true_boxes):.1f} an image. Most lie on background: {on_background:,} detections "
-    f"with that score overlap no sign (IoU below 0.1 with each). The detector saw little background in training, since {real.settings['sign_share']:.0%} of its crops were laid around a sign "
-    f"(on this page {ours.settings['sign_share']:.0%})."
+    f"with that score overlap no sign (IoU below 0.1 with each). A likely cause, not tested here on real data: {real.settings['sign_share']:.0%} of its training crops were laid around a sign "
+    f"(on this page {ours.settings['sign_share']:.0%}), so that it saw little background."
 )
 
 # %% [markdown]

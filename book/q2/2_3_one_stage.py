@@ -137,4 +137,4 @@ figures.boxes(dataset, experiment.example_images(ours), ours.evidence["detection
 # %% [markdown]
 # ## What this section showed
 #
-# On native tiles nearly every sign has a default box that covers it. On the whole image made small most signs have none. The run above is on simulated roads; one on the real photographs is not recorded yet.
+# On native tiles every sign counted above has a default box that covers it. On the whole image made small, most of the real signs have none; this page's simulated images are half as wide, and lose fewer. The run above is on simulated roads; one on the real photographs is not recorded yet.
