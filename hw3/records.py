@@ -157,7 +157,9 @@ def _command() -> str:
     module = program.name == "__main__.py"
     start = ["python", "-m", program.parent.name] if module else [program.name]
     profile = os.environ.get("HW3_PROFILE")
-    return f"HW3_PROFILE={profile} " * bool(profile) + shlex.join([*start, *sys.argv[1:]])
+    # A folder on somebody's machine says nothing to anybody else.
+    typed = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    return f"HW3_PROFILE={profile} " * bool(profile) + shlex.join([*start, *typed])
 
 
 def _commit() -> str:

@@ -213,6 +213,15 @@ def test_command_is_what_one_would_type(monkeypatch, program, profile, expected)
     assert provenance()["command"] == expected
 
 
+def test_command_has_no_folder_of_somebodys_machine(monkeypatch) -> None:
+    typed = ["train", "unet", "--record", "/home/me/runs/first.json", "--data", "data/lgg"]
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    monkeypatch.setattr(sys, "argv", ["/home/me/hw3/__main__.py", *typed])
+    monkeypatch.delenv("HW3_PROFILE", raising=False)
+    expected = "python -m hw3 train unet --record first.json --data data/lgg"
+    assert provenance()["command"] == expected
+
+
 def test_command_of_a_notebook(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "ipykernel", sys)
     assert provenance()["command"] == "a notebook of the book"
