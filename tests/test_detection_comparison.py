@@ -72,6 +72,44 @@ def test_a_summary_has_a_column_for_each_run() -> None:
     ]
 
 
+def cells(shown: str) -> list[list[str]]:
+    """The cells of a Markdown table, without its header."""
+    return [line.strip("| ").split(" | ") for line in shown.split("\n")[2:]]
+
+
+def test_found_and_false_alarms_by_group() -> None:
+    found = record("small", "medium", images=4)  # one small and one medium sign of each group
+    first, *others = found.evidence["detections"]
+    found.evidence["detections"] = [
+        first | {"score": 0.4},
+        *others,
+        first | {"bbox": [900, 900, 30, 30], "score": 0.5},
+        first | {"bbox": [900, 900, 30, 30], "score": 0.49},
+    ]
+    assert cells(comparison.found_by_group(found)) == [
+        ["prohibitory", "3", "2", "1", "1"],
+        ["mandatory", "3", "2", "2", "0"],
+        ["danger", "3", "2", "2", "0"],
+        ["other", "3", "2", "2", "0"],
+        ["all", "12", "8", "7", "1"],
+    ]
+
+
+def test_errors_of_each_run_with_what_they_cost() -> None:
+    shown = comparison.errors_by_kind({"first": record("small", images=12), "second": ALL})
+    assert shown.split("\n")[0] == "| kind of error | which is | first | second |"
+    assert [(row[0], *row[2:]) for row in cells(shown)] == [
+        ("classification", "0 (0.000)", "0 (0.000)"),
+        ("localisation", "0 (0.000)", "0 (0.000)"),
+        ("both", "0 (0.000)", "0 (0.000)"),
+        ("duplicate", "0 (0.000)", "0 (0.000)"),
+        ("background", "0 (0.000)", "0 (0.000)"),
+        # Without the missed signs AP is 1; with them a third of each group's signs is found, which
+        # is 34 of 101 levels of recall.
+        ("missed", "24 (0.663)", "0 (0.000)"),
+    ]
+
+
 def claims(two_stage: RunRecord, one_stage: RunRecord) -> list[list[str]]:
     """Value and verdict of each claim."""
     return [row[2:] for row in comparison.claims([(two_stage, one_stage)], resamples=200)]

@@ -1,4 +1,4 @@
-"""What runs reached, and the report's claims about them as differences with intervals."""
+"""What runs reached and where they err, and the report's claims as differences with intervals."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -6,6 +6,8 @@ from functools import partial
 import numpy as np
 
 from hw3.detection import ap
+from hw3.detection.dataset import GROUPS
+from hw3.detection.error_types import KINDS, costs, counts, find_errors
 from hw3.detection.experiment import build, settings_of
 from hw3.records import RunRecord
 from hw3.tables import Markdown, score, table
@@ -27,6 +29,41 @@ def summary(runs: dict[str, RunRecord]) -> Markdown:
     }
     rows = [[name, *map(measure, runs.values())] for name, measure in measures.items()]
     return table(["measure", *runs], rows)
+
+
+def found_by_group(record: RunRecord, score_threshold: float = 0.5) -> Markdown:
+    """A table of the signs found and the false alarms of a run, at IoU 0.5, by group and in all."""
+    matches = _matches(record)
+    rows = []
+    for label, group in enumerate(GROUPS, 1):
+        signs = int((matches.truths["label"] == label).sum())
+        own = matches.detections["label"] == label
+        hits = own & (matches.found[0, 0] >= 0)
+        confident = own & (matches.detections["score"] >= score_threshold)
+        both = int((hits & confident).sum())
+        rows.append([group, signs, int(hits.sum()), both, int(confident.sum()) - both])
+    total = [sum(column) for column in list(zip(*rows, strict=True))[1:]]
+    limit = f"score ≥ {score_threshold}"
+    header = ["signs", "found at any score", f"found, {limit}", f"false alarms, {limit}"]
+    return table(["group", *header], [*rows, ["all", *total]])
+
+
+def errors_by_kind(runs: dict[str, RunRecord], score_threshold: float = 0.5) -> Markdown:
+    """A table of the kinds of error: how many each run makes, and the AP at IoU 0.5 each costs."""
+    columns = []
+    for record in runs.values():
+        matches = _matches(record)
+        errors = find_errors(matches)
+        cost = costs(matches, errors)
+        columns.append(
+            [
+                f"{n:,} ({cost[kind]:.3f})"
+                for kind, n in counts(matches, errors, score_threshold).items()
+            ]
+        )
+    rows = [[kind, meaning] for kind, meaning in KINDS.items()]
+    rows = [[*row, *cells] for row, *cells in zip(rows, *columns, strict=True)]
+    return table(["kind of error", "which is", *runs], rows)
 
 
 def claims(pairs: Sequence[Pair], resamples: int = 1000) -> list[list[str]]:

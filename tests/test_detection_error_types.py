@@ -1,0 +1,218 @@
+"""Kinds of error by hand: one image, one sign of group 1 at (100, 100), 40 pixels wide and high."""
+
+import numpy as np
+import pytest
+
+from hw3.detection import ap
+from hw3.detection.error_types import (
+    HIT,
+    KINDS,
+    costs,
+    counts,
+    find_errors,
+    mend,
+    worst_images,
+)
+
+SIGN = [100, 100, 140, 140]
+ON, BESIDE, AWAY = [100, 100, 40, 40], [100, 120, 40, 40], [300, 300, 40, 40]
+"""IoU with the sign of 1, of 1/3 and of 0."""
+
+
+def truth(image_id: int = 1, boxes: tuple = (SIGN,), labels: tuple = (1,)) -> dict:
+    return {"image_id": image_id, "boxes_xyxy": [*boxes], "labels": [*labels]}
+
+
+def detection(bbox: list, label: int = 1, score: float = 0.9, image_id: int = 1) -> dict:
+    return {"image_id": image_id, "category_id": label, "bbox": bbox, "score": score}
+
+
+def kinds(*detections: dict, truths: tuple = ()) -> list[str]:
+    """Kinds of these detections, the best score first."""
+    return find_errors(ap.match([*truths] or [truth()], [*detections])).kinds.tolist()
+
+
+@pytest.mark.parametrize(
+    ("found", "kind"),
+    [
+        (detection(ON), HIT),
+        (detection(ON, label=2), "classification"),
+        (detection(BESIDE), "localisation"),
+        (detection(BESIDE, label=2), "both"),
+        (detection(AWAY), "background"),
+        (detection([100, 136, 40, 40]), "background"),  # IoU 4 / 76, below 0.1
+        (detection([100, 132, 40, 40]), "localisation"),  # IoU 8 / 72, above it
+    ],
+)
+def test_kind_of_a_single_detection(found, kind) -> None:
+    assert kinds(found) == [kind]
+
+
+def test_second_detection_of_a_sign_is_a_duplicate() -> None:
+    assert kinds(detection(ON), detection(ON, score=0.8)) == [HIT, "duplicate"]
+
+
+def test_beside_a_found_sign_is_a_localisation_error_all_the_same() -> None:
+    assert kinds(detection(ON), detection(BESIDE, score=0.8)) == [HIT, "localisation"]
+
+
+def test_own_group_beside_counts_before_another_group_on_it() -> None:
+    both = truth(boxes=(SIGN, [100, 120, 140, 160]), labels=(2, 1))
+    assert kinds(detection(ON), truths=(both,)) == ["localisation"]
+
+
+def test_without_signs_every_detection_lies_on_background() -> None:
+    empty = truth(boxes=(), labels=())
+    matches = ap.match([empty], [detection(ON)])
+    errors = find_errors(matches)
+    assert errors.kinds.tolist() == ["background"] and errors.missed.size == 0
+    assert all(np.isnan(value) for value in costs(matches, errors).values())
+
+
+def test_without_detections_every_sign_is_missed() -> None:
+    matches = ap.match([truth()], [])
+    errors = find_errors(matches)
+    assert errors.missed.tolist() == [True]
+    assert counts(matches, errors) == dict.fromkeys(KINDS, 0) | {"missed": 1}
+    # With no sign left there is nothing to average.
+    assert np.isnan(costs(matches, errors).pop("missed"))
+
+
+@pytest.mark.parametrize(
+    ("found", "missed"),
+    [(detection(ON, label=2), False), (detection(BESIDE), False), (detection(AWAY), True)],
+)
+def test_sign_that_an_error_is_about_is_not_missed(found, missed) -> None:
+    assert find_errors(ap.match([truth()], [found])).missed.tolist() == [missed]
+
+
+def two_images(*detections: dict) -> ap.Matches:
+    """A sign of group 1 in image 1, and another in image 2 that is found with a score of 0.5."""
+    return ap.match([truth(), truth(2)], [detection(ON, score=0.5, image_id=2), *detections])
+
+
+@pytest.mark.parametrize(
+    ("found", "kind", "gain"),
+    [
+        # As it is: of two signs one is found, at rank 1 (group 1: 51 of 101 levels), but for
+        # false alarms of group 1 above it. Mended: both are found, first and second.
+        (detection(ON, label=2), "classification", 1 - 51 / 101),
+        (detection(BESIDE), "localisation", 1 - 51 / 101 / 2),
+        (detection(AWAY), "background", 51 / 101 / 2),
+        (detection(BESIDE, label=2), "both", 0),  # it is no false alarm of a group with signs
+    ],
+)
+def test_cost_is_what_mending_gains(found, kind, gain) -> None:
+    matches = two_images(found)
+    assert costs(matches, find_errors(matches))[kind] == pytest.approx(gain)
+
+
+def test_cost_of_a_duplicate_and_of_a_missed_sign() -> None:
+    matches = two_images(detection(ON, score=0.8, image_id=2))  # the better one is the hit
+    found = costs(matches, find_errors(matches))
+    assert found["duplicate"] == pytest.approx(0)  # it comes after the only hit
+    assert found["missed"] == pytest.approx(1 - 51 / 101)
+    assert found["background"] == found["classification"] == 0
+
+
+def test_only_the_best_of_several_errors_about_a_sign_is_put_right() -> None:
+    matches = ap.match([truth()], [detection(BESIDE), detection(BESIDE, score=0.8)])
+    mended = mend(matches, find_errors(matches), "localisation")
+    assert mended.found[0, 0].tolist() == [0]
+    assert mended.detections["xywh"].tolist() == [[100, 100, 40, 40]]
+    assert ap.mean_average_precision(mended) == pytest.approx(1)
+
+
+def test_error_about_a_found_sign_goes() -> None:
+    matches = ap.match([truth()], [detection(ON), detection(BESIDE, score=0.95)])
+    mended = mend(matches, find_errors(matches), "localisation")
+    assert mended.detections["score"].tolist() == [0.9]
+
+
+def test_counts_leave_out_what_the_detector_doubts() -> None:
+    matches = ap.match([truth()], [detection(AWAY, score=0.4), detection(AWAY, score=0.5)])
+    errors = find_errors(matches)
+    assert counts(matches, errors)["background"] == 1
+    assert counts(matches, errors, score_threshold=0)["background"] == 2
+    assert counts(matches, errors)["missed"] == 1
+
+
+def test_worst_images_come_first_and_faultless_ones_not_at_all() -> None:
+    truths = [truth(3), truth(5), truth(8, (), ()), truth(9)]
+    matches = ap.match(
+        truths,
+        [
+            detection(ON, image_id=3),
+            detection(AWAY, score=0.9, image_id=8),
+            detection(AWAY, score=0.6, image_id=5),  # and its sign is missed: 1.6 in all
+            detection(ON, image_id=9),
+            detection(ON, image_id=9, score=0.3),
+        ],
+    )
+    errors = find_errors(matches)
+    assert worst_images(matches, errors) == [5, 8, 9]
+    assert worst_images(matches, errors, count=1) == [5]
+
+
+def random_case(seed: int) -> tuple[list[dict], list[dict]]:
+    """Signs of four groups close together, and detections around them, some of a wrong group."""
+    drawn = np.random.default_rng(seed)
+    truths, detections = [], []
+    for image_id in range(12):
+        corners = drawn.integers(0, 120, (drawn.integers(0, 4), 2))
+        boxes = [[int(x), int(y), int(x) + 40, int(y) + 40] for x, y in corners]
+        labels = drawn.integers(1, 5, len(boxes)).tolist()
+        truths.append(truth(image_id, tuple(boxes), tuple(labels)))
+        for (x, y, *_), label in zip(boxes, labels, strict=True):
+            for _ in range(drawn.integers(0, 4)):
+                dx, dy = drawn.normal(0, 12, 2)
+                group = label if drawn.random() < 0.7 else int(drawn.integers(1, 5))
+                bbox = [float(x + dx), float(y + dy), 40.0, 40.0]
+                detections.append(detection(bbox, group, float(drawn.random()), image_id))
+        for _ in range(drawn.integers(0, 3)):
+            bbox = [*map(float, drawn.integers(0, 200, 2)), 40.0, 40.0]
+            detections.append(
+                detection(bbox, int(drawn.integers(1, 5)), float(drawn.random()), image_id)
+            )
+    return truths, detections
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_detection_and_sign_has_one_place(seed) -> None:
+    matches = ap.match(*random_case(seed))
+    errors = find_errors(matches)
+    assert set(errors.kinds) <= {HIT, *KINDS} - {"missed"}
+    hits = (errors.kinds == HIT).sum()
+    assert hits == (matches.found[0, 0] >= 0).sum()
+    assert sum(counts(matches, errors, 0).values()) == len(errors.kinds) - hits + sum(errors.missed)
+    assert all(cost >= -1e-12 for kind, cost in costs(matches, errors).items())
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_agrees_with_tide(seed) -> None:
+    tidecv = pytest.importorskip("tidecv", reason="pip install --no-deps tidecv appdirs seaborn")
+    truths, detections = random_case(seed)
+    real, predicted = tidecv.Data("truths"), tidecv.Data("detections")
+    for entry in truths:
+        real.add_image(entry["image_id"], str(entry["image_id"]))
+        for (x1, y1, x2, y2), label in zip(entry["boxes_xyxy"], entry["labels"], strict=True):
+            real.add_ground_truth(entry["image_id"], label, [x1, y1, x2 - x1, y2 - y1])
+    for own in detections:
+        predicted.add_detection(own["image_id"], own["category_id"], own["score"], own["bbox"])
+    tide = tidecv.TIDE()
+    run = tide.evaluate(real, predicted, mode=tidecv.TIDE.BOX)
+    matches = ap.match(truths, detections)
+    errors = find_errors(matches)
+    theirs = {kind.short_name: len(found) for kind, found in run.error_dict.items()}
+    ours = counts(matches, errors, 0)
+    names = ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss")
+    assert {name: theirs[name] for name in names} == dict(zip(names, ours.values(), strict=True))
+    cost = run.fix_main_errors()
+    assert 100 * ap.mean_average_precision(matches) == pytest.approx(run.ap, abs=1e-9)
+    own = dict(zip(names, costs(matches, errors).values(), strict=True))
+    left = matches.truths["label"][~errors.missed]
+    if set(left) < set(matches.truths["label"]):
+        del own["Miss"]  # a group without a sign is left: TIDE counts its AP as 0, not as undefined
+    for kind, value in cost.items():
+        name = kind.short_name
+        assert name not in own or 100 * own[name] == pytest.approx(value, abs=1e-9), name
