@@ -1,16 +1,13 @@
 """Claims about hand-made records of ten images, each with a small, a medium and a large sign."""
 
-import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from math import nan
 
 import numpy as np
 import pytest
 
 from hw3.detection import ap, comparison
-from hw3.detection.experiment import build
 from hw3.errors import InputError
-from hw3.profiles import SMOKE
 from hw3.records import RunRecord
 
 WIDTHS = {"small": 20, "medium": 40, "large": 60}
@@ -240,16 +237,6 @@ def test_what_no_test_image_shows_is_undefined() -> None:
 def test_detectors_tested_on_different_images_are_not_compared() -> None:
     with pytest.raises(InputError, match="different images"):
         claims(ALL, record(images=9))
-
-
-@pytest.mark.parametrize(
-    ("model", "settings"), [("faster-rcnn", SMOKE.faster_rcnn), ("ssd300", SMOKE.ssd300)]
-)
-def test_parameters_are_counted_from_a_record(model, settings) -> None:
-    chosen = json.loads(json.dumps({"model": model} | asdict(settings)))
-    found = RunRecord(name="run", settings=chosen, data={}, seed=0)
-    state = build(settings, "random").named_parameters()
-    assert comparison.parameters(found) == sum(np.prod(value.shape) for _, value in state)
 
 
 def test_without_a_run_only_claims_about_the_other_are_tested() -> None:

@@ -14,7 +14,7 @@ from hw3.detection import ap, figures
 from hw3.detection.dataset import GROUPS, SIZE_GROUPS, GtsdbDataset, read_gtsdb
 from hw3.detection.signs import SIGN_NAMES
 from hw3.records import RunRecord
-from hw3.style import MUTED, PREDICTED, TRAINED, TRUE
+from hw3.style import MUTED, ONE_STAGE, PREDICTED, TRAINED, TRUE, TWO_STAGE
 
 LINES = (
     "00000.png;10;10;30;30;1",  # prohibitory, small
@@ -249,3 +249,39 @@ def test_a_curve_without_detections_is_drawn_empty() -> None:
     nothing = np.zeros(0)
     (axes,) = drawn(figures.precision_recall(nothing, nothing, nothing)).axes
     assert [len(line.get_xdata()) for line in axes.lines] == [0, 0]
+
+
+def test_bars_are_as_long_as_the_costs() -> None:
+    first, second = {"background": 0.1, "missed": 0.02}, {"background": 0.0, "missed": 0.3}
+    panels = {"Real": {"Two": first, "One": second}, "Simulated": {"Two": second, "One": first}}
+    figure = drawn(figures.error_costs(panels))
+    for axes, detectors in zip(figure.axes, panels.values(), strict=True):
+        bars = axes.containers
+        assert [bar.get_label() for bar in bars] == ["Two", "One"]
+        assert [to_hex(bar[0].get_facecolor()) for bar in bars] == [
+            color.lower() for color in (TWO_STAGE, ONE_STAGE)
+        ]
+        for container, lost in zip(bars, detectors.values(), strict=True):
+            assert [bar.get_width() for bar in container] == list(lost.values())
+        assert bars[0][0].get_y() < bars[1][0].get_y() < bars[0][1].get_y()
+        assert {"0.100", "0.020", "0.300", "0.000"} <= set(texts(axes))
+    assert [axes.get_title(loc="left") for axes in figure.axes] == list(panels)
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == list(first)
+    low, high = figure.axes[0].get_ylim()
+    assert low > high  # the first kind is on top
+
+
+def test_two_detectors_are_compared_by_threshold_and_by_size(runs, dataset) -> None:
+    left, right = drawn(figures.compared(runs)).axes
+    colors = [color.lower() for color in (TWO_STAGE, ONE_STAGE)]
+    assert [line.get_label() for line in left.lines] == list(runs)
+    assert [to_hex(line.get_color()) for line in left.lines] == colors
+    for line, run in zip(left.lines, runs.values(), strict=True):
+        assert line.get_ydata().tolist() == list(run.results["ap_by_threshold"].values())
+    expected = [
+        [place + shift, run.results["ap50_by_size"][size]]
+        for run, shift in zip(runs.values(), (-0.12, 0.12), strict=True)
+        for place, size in enumerate(SIZE_GROUPS)
+        if run.results["ap50_by_size"][size] is not None
+    ]
+    np.testing.assert_allclose(points(right), expected)

@@ -1,8 +1,12 @@
 import re
+from base64 import b64decode, b64encode
+from io import BytesIO
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
+from PIL import Image
 
 import notebooks
 
@@ -52,8 +56,10 @@ def test_committed_outputs_are_clean(path: Path) -> None:
 @by_notebook
 def test_every_figure_has_a_name_a_caption_and_an_alternative_text(path: Path) -> None:
     for cell in nbformat.read(path.with_suffix(".ipynb"), as_version=4).cells:
-        pictures = [out for out in cell.get("outputs", []) if "image/png" in out.get("data", {})]
+        data = [output.get("data", {}) for output in cell.get("outputs", [])]
+        pictures = [own[kind] for own in data for kind in own if kind.startswith("image/")]
         if pictures:
+            assert len(b64decode(pictures[0])) <= notebooks.HEAVY
             assert len(pictures) == 1, "a figure a cell, so that a number means one figure"
             figure, image = cell.metadata.mystnb.figure, cell.metadata.mystnb.image
             assert re.fullmatch(r"fig-\d+-\d+", figure.name)
@@ -103,3 +109,29 @@ def test_errors_and_standard_error_are_faults() -> None:
     ]
     faults = notebooks.output_faults(nbformat.v4.new_notebook(cells=[cell]))
     assert faults == ["cell-1: ValueError", "cell-1: a warning"]
+
+
+def picture_cell(pixels: np.ndarray) -> nbformat.NotebookNode:
+    """A code cell that shows one picture."""
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    cell = nbformat.v4.new_code_cell()
+    data = {"image/png": b64encode(file.getvalue()).decode(), "text/plain": "<Figure>"}
+    cell.outputs = [nbformat.v4.new_output("display_data", data=data)]
+    return cell
+
+
+def test_only_heavy_pictures_are_made_lighter() -> None:
+    grain = np.random.default_rng(0).integers(0, 60, (400, 500, 4), dtype=np.uint8)
+    grain[..., 3] = 255
+    cells = [picture_cell(grain), picture_cell(np.zeros((400, 500, 3), np.uint8))]
+    cells.append(nbformat.v4.new_code_cell(outputs=[nbformat.v4.new_output("stream", text="x")]))
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    notebooks.lighten(notebook)
+    heavy, light = (cell.outputs[0].data for cell in notebook.cells[:2])
+    assert set(heavy) == {"image/jpeg", "text/plain"} and set(light) == {"image/png", "text/plain"}
+    file = b64decode(heavy["image/jpeg"])
+    assert len(file) < notebooks.HEAVY < grain.nbytes
+    shown = np.asarray(Image.open(BytesIO(file)), dtype=float)
+    assert shown.shape == (400, 500, 3)
+    assert abs(shown.mean() - grain[..., :3].mean()) < 1

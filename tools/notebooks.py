@@ -1,6 +1,8 @@
 """A notebook is a pair: people edit the .py (percent format), running it makes the .ipynb."""
 
+from base64 import b64decode, b64encode
 from collections.abc import Iterator
+from io import BytesIO
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,12 @@ from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpecManager
 from nbclient import NotebookClient
 from nbformat import NotebookNode
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 SETUP = ROOT / "tools/colab_setup.py"
 COLAB, BADGE = "https://colab.research.google.com", "![Open in Colab]"
+HEAVY = 300_000  # bytes of a picture
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -114,7 +118,20 @@ def execute(path: Path, folder: Path, environment: dict[str, str]) -> NotebookNo
     )
     client.execute(env=environment, cleanup_kc=True)
     notebook.metadata = nbformat.from_dict(METADATA)
+    lighten(notebook)
     return notebook
+
+
+def lighten(notebook: NotebookNode) -> None:
+    """Make heavy PNG outputs JPEGs: they are photographs, whose every grain a PNG would keep."""
+    for cell in notebook.cells:
+        for data in (output.data for output in cell.get("outputs", []) if "data" in output):
+            picture = b64decode(data.get("image/png", ""))
+            if len(picture) > HEAVY:
+                file = BytesIO()
+                Image.open(BytesIO(picture)).convert("RGB").save(file, "JPEG", quality=88)
+                data["image/jpeg"] = b64encode(file.getvalue()).decode()
+                del data["image/png"]
 
 
 def _kept(cell: NotebookNode) -> NotebookNode:

@@ -8,7 +8,6 @@ import numpy as np
 from hw3.detection import ap
 from hw3.detection.dataset import GROUPS
 from hw3.detection.error_types import KINDS, costs, counts, find_errors
-from hw3.detection.experiment import build, settings_of
 from hw3.records import RunRecord
 from hw3.tables import Markdown, score, table
 
@@ -16,6 +15,12 @@ Pair = tuple[RunRecord | None, RunRecord | None]
 """A two-stage and a one-stage run, tested on the same images; None where there is no such run."""
 NEARLY = 0.05
 """Differences of AP up to this count as "nearly none"; the report does not say what it meant."""
+
+
+def matches_of(record: RunRecord) -> ap.Matches:
+    """A run's detections, matched to the truths at an IoU of 0.5."""
+    evidence = record.evidence
+    return ap.match(evidence["truths"], evidence["detections"], np.array([0.5]))
 
 
 def summary(runs: dict[str, RunRecord]) -> Markdown:
@@ -33,7 +38,7 @@ def summary(runs: dict[str, RunRecord]) -> Markdown:
 
 def found_by_group(record: RunRecord, score_threshold: float = 0.5) -> Markdown:
     """A table of the signs found and the false alarms of a run, at IoU 0.5, by group and in all."""
-    matches = _matches(record)
+    matches = matches_of(record)
     rows = []
     for label, group in enumerate(GROUPS, 1):
         signs = int((matches.truths["label"] == label).sum())
@@ -52,7 +57,7 @@ def errors_by_kind(runs: dict[str, RunRecord], score_threshold: float = 0.5) -> 
     """A table of the kinds of error: how many each run makes, and the AP at IoU 0.5 each costs."""
     columns = []
     for record in runs.values():
-        matches = _matches(record)
+        matches = matches_of(record)
         errors = find_errors(matches)
         cost = costs(matches, errors)
         columns.append(
@@ -76,7 +81,7 @@ def claims(pairs: Sequence[Pair], resamples: int = 1000) -> list[list[str]]:
         pairs: of runs, each pair on images of its own.
         resamples: of the bootstrap.
     """
-    matched = [[_matches(record) for record in pair] for pair in pairs]
+    matched = [[record and matches_of(record) for record in pair] for pair in pairs]
     rows = []
     for claim, difference, measure, verdict in CLAIMS:
         row = [claim, difference]
@@ -90,11 +95,6 @@ def claims(pairs: Sequence[Pair], resamples: int = 1000) -> list[list[str]]:
             row += ["undefined" if np.isnan(value) else shown, verdict(*interval)]
         rows.append(row)
     return rows
-
-
-def parameters(record: RunRecord) -> int:
-    """Number of parameters of the detector that a record describes."""
-    return sum(p.numel() for p in build(settings_of(record), "random").parameters())
 
 
 def more(low: float, high: float) -> str:
@@ -160,10 +160,3 @@ CLAIMS: tuple[tuple[str, str, Callable[..., tuple | None], Callable[[float, floa
         more,
     ),
 )
-
-
-def _matches(record: RunRecord | None) -> ap.Matches | None:
-    if record is None:
-        return None
-    evidence = record.evidence
-    return ap.match(evidence["truths"], evidence["detections"], np.array([0.5]))

@@ -1,4 +1,4 @@
-"""Figures 2.1 to 2.15. Each function draws one figure from the data set, a record or a curve."""
+"""Figures of chapters 2 and 3. Each function draws one from the data set, a record or numbers."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -12,8 +12,18 @@ from matplotlib.patches import Rectangle
 from hw3.detection.dataset import GROUPS, SIZE_GROUPS, GtsdbDataset
 from hw3.detection.signs import SIGN_NAMES
 from hw3.records import RunRecord
-from hw3.style import MUTED, PREDICTED, TRAINED, TRUE, report_style, show_image
+from hw3.style import (
+    MUTED,
+    ONE_STAGE,
+    PREDICTED,
+    TRAINED,
+    TRUE,
+    TWO_STAGE,
+    report_style,
+    show_image,
+)
 
+PHOTO_DPI = 150
 SIZE_LABELS = ("small\n(< 32 px)", "medium\n(32-45 px)", "large\n(> 45 px)")
 
 
@@ -52,19 +62,8 @@ def ap_by_threshold(runs: dict[str, RunRecord]) -> Figure:
     with report_style():
         figure, axes = plt.subplots(figsize=(6.5, 3.2))
         for (title, record), color in zip(runs.items(), (TRAINED, MUTED), strict=False):
-            values, intervals = (
-                record.results[f"ap_by_threshold{end}"] for end in ("", "_interval")
-            )
-            if None in values.values():
-                axes.plot([], color=color, label=f"{title}: no sign in the test images")
-                continue
-            thresholds = [float(threshold) for threshold in values]
-            axes.fill_between(
-                thresholds, *zip(*intervals.values(), strict=True), color=color, alpha=0.15
-            )
-            axes.plot(thresholds, list(values.values()), color=color, marker="o", label=title)
+            _curve(axes, title, record, color)
         axes.legend(loc="lower left", labelcolor="linecolor")
-        axes.set(xlabel="IoU threshold", ylabel="mean AP", ylim=(0, 1.02))
     return figure
 
 
@@ -78,24 +77,41 @@ def ap_by_size(runs: dict[str, RunRecord]) -> Figure:
     return _points(runs, "ap50_by_size", dict(zip(SIZE_GROUPS, SIZE_LABELS, strict=True)))
 
 
+def compared(runs: dict[str, RunRecord]) -> Figure:
+    """Figure 2.16: a two-stage and a one-stage run, by IoU threshold and by size."""
+    with report_style():
+        figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2))
+        for number, (title, record) in enumerate(runs.items()):
+            color = (TWO_STAGE, ONE_STAGE)[number]
+            _curve(left, title, record, color)
+            _row(right, record, "ap50_by_size", SIZE_GROUPS, color, shift=0.24 * number - 0.12)
+        left.legend(loc="lower left", labelcolor="linecolor")
+        right.set_xticks(range(len(SIZE_GROUPS)), SIZE_LABELS)
+        right.set(ylabel="AP at IoU 0.5", ylim=(-0.03, 1.05), xlim=(-0.5, len(SIZE_GROUPS) - 0.3))
+    return figure
+
+
 def boxes(
     dataset: GtsdbDataset,
     image_ids: Sequence[int],
     detections: list[dict[str, Any]],
     score_threshold: float = 0.5,
+    columns: int = 2,
 ) -> Figure:
-    """Figures 2.11, 2.15: true boxes in green, predicted ones in red with name and score.
+    """Figures 2.11, 2.15, 3.3, 3.4: true boxes in green, predicted ones in red, named and scored.
 
     Args:
         dataset: holds the images.
         image_ids: to show.
         detections: in COCO's results format, of any images.
         score_threshold: those below it are left out.
+        columns: images beside each other.
     """
     number = {image_id: index for index, image_id in enumerate(dataset.image_ids)}
-    rows = max(1, -(-len(image_ids) // 2))
+    rows = max(1, -(-len(image_ids) // columns))
     with report_style():
-        figure, grid = plt.subplots(rows, 2, figsize=(8, 2.55 * rows), squeeze=False)
+        size = (8, 5.1 / columns * rows)
+        figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, dpi=PHOTO_DPI)
         for axes in grid.flat:
             axes.set_axis_off()
         for axes, image_id in zip(grid.flat, image_ids, strict=False):
@@ -107,6 +123,32 @@ def boxes(
                     _named_box(axes, found)
         figure.text(0.35, -0.02, "true box", color=TRUE, ha="center")
         figure.text(0.65, -0.02, "predicted box", color=PREDICTED, ha="center")
+    return figure
+
+
+def error_costs(panels: dict[str, dict[str, dict[str, float]]]) -> Figure:
+    """Figure 3.2: what each kind of error costs, a panel for each title, a bar for each detector.
+
+    Args:
+        panels: by title of the panel, then by detector: AP lost, by kind of error.
+    """
+    with report_style():
+        figure, axes = plt.subplots(
+            1, len(panels), figsize=(8, 3.2), sharex=True, sharey=True, squeeze=False
+        )
+        for own, (title, detectors) in zip(axes[0], panels.items(), strict=True):
+            height = 0.8 / len(detectors)
+            colors = zip(detectors.items(), (TWO_STAGE, ONE_STAGE), strict=False)
+            for number, ((name, lost), color) in enumerate(colors):
+                places = np.arange(len(lost)) + (number - (len(detectors) - 1) / 2) * height
+                bars = own.barh(places, list(lost.values()), height, color=color, label=name)
+                own.bar_label(bars, fmt="%.3f", padding=2, fontsize=8)
+            own.set_yticks(range(len(lost)), list(lost))
+            own.set_title(title, loc="left")
+            own.set_xlabel("AP at IoU 0.5 lost")
+            own.margins(x=0.18)
+        axes[0, 0].invert_yaxis()
+        axes[0, -1].legend(loc="lower right", labelcolor="linecolor")
     return figure
 
 
@@ -139,19 +181,38 @@ def _points(runs: dict[str, RunRecord], key: str, names: dict[str, str]) -> Figu
         size = (max(6, 4 * len(runs)), 2.9)
         figure, grid = plt.subplots(1, len(runs), figsize=size, sharey=True, squeeze=False)
         for axes, (title, record) in zip(grid[0], runs.items(), strict=True):
-            for place, name in enumerate(names):
-                value, interval = (record.results[f"{key}{end}"][name] for end in ("", "_interval"))
-                if value is None:
-                    axes.text(place, 0.03, "no such\nsign", ha="center", color=MUTED, fontsize=8)
-                    continue
-                axes.vlines(place, *interval, color=TRAINED, linewidth=2, alpha=0.5)
-                axes.plot(place, value, "o", color=TRAINED)
-                axes.text(place + 0.1, value, f"{value:.2f}", va="center", fontsize=9)
+            _row(axes, record, key, names, TRAINED)
             axes.set_xticks(range(len(names)), names.values())
             axes.set_title(title, loc="left")
             axes.set(ylim=(-0.03, 1.05), xlim=(-0.5, len(names) - 0.3))
         grid[0, 0].set_ylabel("AP at IoU 0.5")
     return figure
+
+
+def _row(
+    axes: Axes, record: RunRecord, key: str, names: Iterable[str], color: str, shift: float = 0
+) -> None:
+    """One point with its interval for each name, at 0, 1, 2, ... and the shift."""
+    for place, name in enumerate(names):
+        value, interval = (record.results[f"{key}{end}"][name] for end in ("", "_interval"))
+        if value is None:
+            axes.text(place, 0.03, "no such\nsign", ha="center", color=MUTED, fontsize=8)
+            continue
+        axes.vlines(place + shift, *interval, color=color, linewidth=2, alpha=0.5)
+        axes.plot(place + shift, value, "o", color=color)
+        axes.text(place + shift + 0.06, value, f"{value:.2f}", va="center", fontsize=9)
+
+
+def _curve(axes: Axes, title: str, record: RunRecord, color: str) -> None:
+    """Mean AP against the IoU threshold, in a band that is its interval."""
+    values, intervals = (record.results[f"ap_by_threshold{end}"] for end in ("", "_interval"))
+    axes.set(xlabel="IoU threshold", ylabel="mean AP", ylim=(0, 1.02))
+    if None in values.values():
+        axes.plot([], color=color, label=f"{title}: no sign in the test images")
+        return
+    thresholds = [float(threshold) for threshold in values]
+    axes.fill_between(thresholds, *zip(*intervals.values(), strict=True), color=color, alpha=0.15)
+    axes.plot(thresholds, list(values.values()), color=color, marker="o", label=title)
 
 
 def _named_box(axes: Axes, found: dict[str, Any]) -> None:
