@@ -17,7 +17,7 @@ class Markdown(str):
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> Markdown:
-    """A Markdown table: the first column to the left, numbers to the right.
+    """A Markdown table: words to the left, numbers to the right.
 
     Args:
         header: names of the columns.
@@ -25,7 +25,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> Markdown:
             as a dash.
     """
     lines = [[_shown(cell) for cell in row] for row in (header, *rows)]
-    lines.insert(1, [":--", *["--:"] * (len(header) - 1)])
+    columns = zip(*lines[1:], strict=True) if rows else [()] * len(header)
+    lines.insert(1, ["--:" if all(map(_is_number, column)) else ":--" for column in columns])
     return Markdown("\n".join(f"| {' | '.join(line)} |" for line in lines))
 
 
@@ -75,6 +76,11 @@ def _device(hardware: dict[str, Any]) -> str:
     if not device.startswith("CPU"):
         return f"{count} × {device}"
     return f"{count} thread{'s' * (count != 1)} of a {device}"
+
+
+def _is_number(cell: str) -> bool:
+    """Whether a cell as shown is a number, with whatever follows it, or a dash for none."""
+    return cell == "–" or cell.lstrip("+-")[:1].isdigit()
 
 
 def _listed(value: Any) -> str:

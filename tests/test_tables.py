@@ -34,7 +34,7 @@ def test_only_settings_that_differ_are_shown() -> None:
     )
     assert found == (
         "| setting | report | ours |\n"
-        "| :-- | --: | --: |\n"
+        "| :-- | :-- | --: |\n"  # "None" is a word
         "| epochs | 10 | 4 |\n"
         "| crop | None | 192 |"
     )
@@ -83,7 +83,7 @@ def test_a_bar_in_a_cell_makes_no_column() -> None:
 
 
 def test_a_table_without_rows_has_its_header() -> None:
-    assert tables.table(["a", "b"], []) == "| a | b |\n| :-- | --: |"
+    assert tables.table(["a", "b"], []) == "| a | b |\n| --: | --: |"
 
 
 def test_a_score_is_shown_with_its_interval_if_it_has_one() -> None:
@@ -145,3 +145,10 @@ def test_the_environment_names_profile_data_versions_and_hardware(monkeypatch) -
     monkeypatch.undo()
     for package in records.PACKAGES:
         assert f"{package} " in tables.environment(SMOKE)
+
+
+def test_columns_of_numbers_are_set_to_the_right() -> None:
+    row = ["name", "a word", 3, -0.5, "0.9 [0.8, 1.0]", "+0.1", None, "82 %"]
+    lines = tables.table([*"abcdefgh"], [row, [*row[:2], *row[2:]]]).split("\n")
+    assert lines[1] == "| :-- | :-- | --: | --: | --: | --: | --: | --: |"
+    assert tables.table(["a"], [[1], ["one"]]).split("\n")[1] == "| :-- |"

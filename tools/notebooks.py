@@ -129,7 +129,7 @@ def lighten(notebook: NotebookNode) -> None:
             picture = b64decode(data.get("image/png", ""))
             if len(picture) > HEAVY:
                 file = BytesIO()
-                Image.open(BytesIO(picture)).convert("RGB").save(file, "JPEG", quality=88)
+                Image.open(BytesIO(picture)).convert("RGB").save(file, "JPEG", quality=82)
                 data["image/jpeg"] = b64encode(file.getvalue()).decode()
                 del data["image/png"]
 

@@ -200,7 +200,8 @@ def _row(
             continue
         axes.vlines(place + shift, *interval, color=color, linewidth=2, alpha=0.5)
         axes.plot(place + shift, value, "o", color=color)
-        axes.text(place + shift + 0.06, value, f"{value:.2f}", va="center", fontsize=9)
+        side, align = (-0.06, "right") if shift < 0 else (0.08, "left")
+        axes.text(place + shift + side, value, f"{value:.2f}", va="center", ha=align, fontsize=9)
 
 
 def _curve(axes: Axes, title: str, record: RunRecord, color: str) -> None:

@@ -1,0 +1,196 @@
+"""Pictures with a threshold that the reader moves: boxes by score, a mask by probability.
+
+Each is one piece of HTML without anything outside it. Every number that it can show was computed
+here; its script only looks them up. Without scripts it is a still picture at the threshold 0.5.
+"""
+
+import json
+from base64 import b64encode
+from hashlib import sha256
+from html import escape
+from importlib.resources import files
+from itertools import chain
+from string import Template
+from typing import Any
+
+import cv2
+import numpy as np
+
+from hw3.detection.ap import Matches
+from hw3.detection.dataset import GROUPS
+from hw3.segmentation.metrics import count_pixels, dice
+from hw3.style import PREDICTED, PREDICTED_RGB, TRUE
+
+THRESHOLDS = np.arange(101) / 100
+START = 50  # percent
+NARROWEST = 400  # pixels on the page, for small pictures
+STEEP = 2550
+"""Slope of the step from invisible to opaque: over before the next of 255 levels of probability."""
+
+
+class Html(str):
+    """Text that a notebook renders as HTML."""
+
+    def _repr_html_(self) -> str:
+        return str(self)
+
+
+def score_slider(
+    image: np.ndarray,
+    boxes_xyxy: np.ndarray,
+    detections: list[dict[str, Any]],
+    runs: dict[str, Matches],
+    *,
+    alt: str,
+    caption: str,
+) -> Html:
+    """Boxes in one image, and precision and recall over many, from a score threshold upwards.
+
+    Args:
+        image: (height, width, 3) uint8.
+        boxes_xyxy: (g, 4) true boxes of that image.
+        detections: of that image, in COCO's results format.
+        runs: by title, the matches at IoU 0.5 from which precision and recall are counted.
+        alt: what is to be seen.
+        caption: below it.
+    """
+    true = "".join(_box(x1, y1, x2 - x1, y2 - y1, TRUE, 4) for x1, y1, x2, y2 in boxes_xyxy)
+    found = "".join(_named_box(detection) for detection in detections)
+    rows = {title: _precision_and_recall(matches) for title, matches in runs.items()}
+    return _slider(
+        image.shape,
+        _picture(cv2.imencode(".jpg", image[..., ::-1])[1], image.shape, "jpeg") + true + found,
+        ("score threshold", 0.05, 1),
+        ("run", ["signs found", "false alarms", "precision", "recall"], rows),
+        (alt, caption),
+    )
+
+
+def mask_slider(
+    image: np.ndarray, mask: np.ndarray, probabilities: np.ndarray, *, alt: str, caption: str
+) -> Html:
+    """The predicted mask of one slice, its Dice and its two kinds of error, by threshold.
+
+    Args:
+        image: (height, width, 3) uint8, of any size.
+        mask: (height, width) bool, the truth.
+        probabilities: (height, width) float in [0, 1].
+        alt: what is to be seen.
+        caption: below it.
+    """
+    opacity = np.round(255 * probabilities).astype(np.uint8)
+    color = np.broadcast_to(np.uint8(PREDICTED_RGB[::-1]), (*opacity.shape, 3))
+    overlay = cv2.imencode(".png", np.dstack([color, opacity]))[1]
+    edges, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    outlines = "".join(
+        f'<polygon points="{" ".join(f"{x + 0.5},{y + 0.5}" for x, y in edge[:, 0])}" '
+        f'fill="none" stroke="{TRUE}" stroke-width="1.5"/>'
+        for edge in edges
+    )
+    name = _name(overlay.tobytes())
+    step = (
+        f'<filter id="{name}-step" color-interpolation-filters="sRGB"><feComponentTransfer>'
+        f'<feFuncA type="linear" slope="{STEEP}" intercept="{-STEEP * START / 100}"/>'
+        "</feComponentTransfer></filter>"
+    )
+    predicted = _picture(overlay, mask.shape, "png", f'filter="url(#{name}-step)" opacity="0.6"')
+    rows = {"this slice": _dice_and_errors(probabilities, mask)}
+    return _slider(
+        mask.shape,
+        _picture(cv2.imencode(".jpg", image[..., ::-1])[1], mask.shape, "jpeg")
+        + step
+        + predicted
+        + outlines,
+        ("probability threshold", 0.01, 1),
+        ("", ["Dice", "pixels marked falsely", "tumour pixels left out"], rows),
+        (alt, caption),
+    )
+
+
+def _precision_and_recall(matches: Matches) -> list[list[str]]:
+    hit, signs = matches.found[0, 0] >= 0, len(matches.truths)
+    rows = []
+    for threshold in THRESHOLDS:
+        kept = matches.detections["score"] >= threshold
+        hits, all_kept = int((kept & hit).sum()), int(kept.sum())
+        rows.append(
+            [
+                f"{hits:,} of {signs:,}",
+                f"{all_kept - hits:,}",
+                f"{hits / all_kept:.3f}" if all_kept else "–",
+                f"{hits / signs:.3f}" if signs else "–",
+            ]
+        )
+    return rows
+
+
+def _dice_and_errors(probabilities: np.ndarray, mask: np.ndarray) -> list[list[str]]:
+    rows = []
+    for threshold in THRESHOLDS:
+        counted = count_pixels(probabilities >= threshold, mask)
+        rows.append([f"{dice(*counted):.3f}", *(f"{errors:,}" for errors in counted[1:])])
+    return rows
+
+
+def _slider(
+    shape: tuple[int, ...],
+    picture: str,
+    scale: tuple[str, float, float],
+    numbers: tuple[str, list[str], dict[str, list[list[str]]]],
+    words: tuple[str, str],
+) -> Html:
+    corner, columns, rows = numbers
+    start = [(title, own[START]) for title, own in rows.items()]
+    template = Template(files("hw3").joinpath("slider.html").read_text())
+    return Html(
+        template.substitute(
+            name=_name((picture + words[1]).encode()),
+            width=shape[1],
+            height=shape[0],
+            widest=max(shape[1], NARROWEST),
+            picture=picture,
+            label=escape(scale[0]),
+            low=scale[1],
+            high=scale[2],
+            start=f"{THRESHOLDS[START]:.2f}",
+            corner=escape(corner),
+            header="".join(f'<th scope="col">{escape(column)}</th>' for column in columns),
+            rows="".join(
+                f'<tr><th scope="row">{escape(title)}</th>'
+                + "".join(f"<td>{escape(cell)}</td>" for cell in own)
+                + "</tr>"
+                for title, own in start
+            ),
+            cells=json.dumps([[*chain(*own)] for own in zip(*rows.values(), strict=True)]),
+            alt=escape(words[0]),
+            caption=escape(words[1]),
+        )
+    )
+
+
+def _picture(file: np.ndarray, shape: tuple[int, ...], kind: str, options: str = "") -> str:
+    data = b64encode(file.tobytes()).decode()
+    size = f'width="{shape[1]}" height="{shape[0]}"'
+    return f'<image href="data:image/{kind};base64,{data}" {size} {options}/>'
+
+
+def _box(x: float, y: float, width: float, height: float, color: str, line: float) -> str:
+    place = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"'
+    return f'<rect {place} fill="none" stroke="{color}" stroke-width="{line}"/>'
+
+
+def _named_box(detection: dict[str, Any]) -> str:
+    x, y, width, height = detection["bbox"]
+    name = f"{GROUPS[detection['category_id'] - 1]} {detection['score']:.2f}"
+    hidden = "" if detection["score"] >= START / 100 else ' style="display: none"'
+    return (
+        f'<g data-score="{detection["score"]}"{hidden}>'
+        f"{_box(x, y, width, height, PREDICTED, 2)}"
+        f'<text x="{x:.1f}" y="{y - 4:.1f}" fill="white" stroke="{PREDICTED}" stroke-width="3" '
+        f'paint-order="stroke" font-size="12" font-family="sans-serif">{escape(name)}</text></g>'
+    )
+
+
+def _name(content: bytes) -> str:
+    """A name for an element that no other piece of the page has."""
+    return f"slider-{sha256(content).hexdigest()[:8]}"
