@@ -89,7 +89,7 @@ def test_a_table_without_rows_has_its_header() -> None:
 def test_a_score_is_shown_with_its_interval_if_it_has_one() -> None:
     results = {"dice": 0.86149, "dice_interval": [0.84, 0.8789], "iou": 0.75, "ap": 0.5}
     results |= {"ap_interval": None, "ap50": None, "ap50_interval": None, "zero": 0.0}
-    assert tables.score(results, "dice") == "0.861 [0.840, 0.879]"
+    assert tables.score(results, "dice") == "0.861 [0.840,\N{NO-BREAK SPACE}0.879]"
     assert tables.score(results, "iou") == "0.750"
     assert tables.score(results, "ap") == "0.500"
     assert tables.score(results, "ap50") == "–"

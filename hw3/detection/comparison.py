@@ -9,7 +9,7 @@ from hw3.detection import ap
 from hw3.detection.dataset import GROUPS
 from hw3.detection.error_types import KINDS, costs, counts, find_errors
 from hw3.records import RunRecord
-from hw3.tables import Markdown, score, table
+from hw3.tables import Markdown, score, table, with_interval
 
 Pair = tuple[RunRecord | None, RunRecord | None]
 """A two-stage and a one-stage run, tested on the same images; None where there is no such run."""
@@ -91,7 +91,7 @@ def claims(pairs: Sequence[Pair], resamples: int = 1000) -> list[list[str]]:
                 row += ["no run", "–"]
                 continue
             value, interval = measured
-            shown = f"{value:+z.3f} [{interval[0]:+z.3f}, {interval[1]:+z.3f}]"
+            shown = with_interval(value, interval, "+z.3f")
             row += ["undefined" if np.isnan(value) else shown, verdict(*interval)]
         rows.append(row)
     return rows
@@ -99,14 +99,14 @@ def claims(pairs: Sequence[Pair], resamples: int = 1000) -> list[list[str]]:
 
 def more(low: float, high: float) -> str:
     """Verdict on "the first is larger than the second"."""
-    return "holds" if low > 0 else "fails" if high < 0 else "not decided by these data"
+    return "holds" if low > 0 else "fails" if high < 0 else "not decided"
 
 
 def nearly_equal(low: float, high: float) -> str:
     """Verdict on "the two hardly differ"."""
     if low >= -NEARLY and high <= NEARLY:
         return "holds"
-    return "fails" if low > NEARLY or high < -NEARLY else "not decided by these data"
+    return "fails" if low > NEARLY or high < -NEARLY else "not decided"
 
 
 def _between_detectors(
