@@ -6,7 +6,7 @@ SMOKE := HW3_PROFILE=smoke HW3_DATA=$(CURDIR)/build/smoke/data HW3_RUNS=$(CURDIR
 export NO_ALBUMENTATIONS_UPDATE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help book test html execute check opening colab lock clean
+.PHONY: help book test html pdf execute check opening colab lock clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -21,6 +21,9 @@ test: check  ## lint, pairs, unit tests, every notebook on tiny data
 
 html: $(READY)  ## render the outputs as they are committed: build/html
 	@$(BIN)/python tools/book.py html
+
+pdf: $(READY)  ## print the outputs as they are committed: build/book.pdf (needs chromium)
+	@$(BIN)/python tools/book.py pdf
 
 execute: $(READY)  ## run the notebooks that changed and write their outputs into the tree
 	@$(BIN)/python tools/book.py execute

@@ -249,3 +249,31 @@ def test_without_a_run_only_claims_about_the_other_are_tested() -> None:
     missing, present = ["no run", "–"], claims(ALL, ALL)
     assert claims(ALL, None) == [missing, present[1], missing, missing]
     assert claims(None, ALL) == [missing, missing, *present[2:]]
+
+
+def test_margins_of_detectors_without_doubt_are_nought() -> None:
+    matches = [comparison.matches_of(run) for run in (ALL, NOTHING)]
+    found = comparison.margins(*matches, images=[5, 50], resamples=50)
+    assert list(found.values()) == [[0, 0]] * 3
+
+
+def test_pairing_narrows_the_margin_of_a_difference_and_images_narrow_all() -> None:
+    first, second = partly(0.7, 1), partly(0.6, 2)
+    matches = [comparison.matches_of(run) for run in (first, second)]
+    found = comparison.margins(*matches, images=[20, 320], resamples=400)
+    alone, apart, together = found.values()
+    for few, many in (alone, apart, together):
+        assert many < few / 2.5  # a quarter, by the law of large numbers, and some luck
+    assert all(np.array(alone) < apart)
+    same = comparison.margins(matches[0], matches[0], images=[20], resamples=400)
+    alone, apart, together = (own[0] for own in same.values())
+    assert together == 0 and apart == pytest.approx(2**0.5 * alone, rel=0.2)
+    # For as many images as there are, one detector's margin is half its bootstrap interval.
+    low, high = ap.bootstrap(matches[0], resamples=1000)
+    assert alone == pytest.approx((high - low) / 2, rel=0.15)
+
+
+def test_margins_need_the_same_images() -> None:
+    matches = [comparison.matches_of(run) for run in (ALL, record(images=9))]
+    with pytest.raises(InputError, match="different images"):
+        comparison.margins(*matches, images=[5])

@@ -285,3 +285,11 @@ def test_two_detectors_are_compared_by_threshold_and_by_size(runs, dataset) -> N
         if run.results["ap50_by_size"][size] is not None
     ]
     np.testing.assert_allclose(points(right), expected)
+
+
+def test_margins_are_drawn_against_images() -> None:
+    found = {"alone": [0.2, 0.1], "apart": [0.3, 0.15], "together": [0.1, 0.05]}
+    (axes,) = drawn(figures.margins([50, 200], found)).axes
+    assert {line.get_label(): [*line.get_ydata()] for line in axes.lines} == found
+    assert all([*line.get_xdata()] == [50, 200] for line in axes.lines)
+    assert axes.get_ylim()[0] == 0

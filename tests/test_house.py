@@ -12,7 +12,11 @@ from packaging.utils import canonicalize_name
 import hw3
 
 ROOT = Path(__file__).resolve().parent.parent
-CONDA_NAMES = {"opencv-python-headless": "py-opencv", "torch": "pytorch"}
+CONDA_NAMES = {
+    "opencv-python-headless": "py-opencv",
+    "playwright": "playwright-python",
+    "torch": "pytorch",
+}
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 
 

@@ -47,6 +47,24 @@ def html() -> None:
     render(stage("committed"), BUILD / "html")
 
 
+def pdf() -> None:
+    """Print the book as it is committed, with the chromium on the PATH."""
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+    if not chromium:
+        sys.exit("make pdf needs chromium on the PATH: apt-get install chromium")
+    made = build(stage("pdf"), BUILD / "pdf/sphinx", "singlehtml")
+    page, target = made / "whole.html", BUILD / "book.pdf"
+    # The page lies in a folder of its own, but its pictures' addresses are those of the root.
+    shutil.move(made / "book/index.html", page)
+    target.unlink(missing_ok=True)
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer"]
+    command = [chromium, *flags, f"--print-to-pdf={target}", page.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    if done.returncode or not target.exists():
+        sys.exit(done.stderr)
+    print(target)
+
+
 def execute() -> None:
     """Run the notebooks that changed and write the outputs into the tree."""
     for path, made in run_all(stage("book")):
@@ -124,19 +142,25 @@ def render(source: Path, target: Path) -> None:
     """Build the HTML in `target`; a warning, or a page that loads from elsewhere, is a fault."""
     stamp, key = target / ".key", digest([source, ROOT / "requirements.lock"])
     if not (stamp.exists() and stamp.read_text() == key):
-        output = source.parent / "sphinx"
-        for old in (target, output):
-            shutil.rmtree(old, ignore_errors=True)
-        program = Path(sys.executable).with_name("jupyter-book")
-        command = [program, "build", source, "--path-output", output, "-W", "-n", "--keep-going"]
-        done = subprocess.run([*command, "-q"], capture_output=True, text=True)
-        if done.returncode:
-            sys.exit(done.stderr or done.stdout)
-        shutil.move(output / "_build/html", target)
+        made = build(source, source.parent / "sphinx", "html")
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.move(made, target)
         if faults := outside_loads(target):
             sys.exit("\n".join(faults))
         stamp.write_text(key)
     print(target / "index.html")
+
+
+def build(source: Path, output: Path, builder: str) -> Path:
+    """The folder that Sphinx fills; a warning is a fault."""
+    shutil.rmtree(output, ignore_errors=True)
+    program = Path(sys.executable).with_name("jupyter-book")
+    command = [program, "build", source, "--path-output", output, "--builder", builder]
+    command += ["-W", "-n", "--keep-going", "-q"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(done.stderr or done.stdout)
+    return output / "_build" / builder
 
 
 def outside_loads(folder: Path) -> list[str]:
@@ -158,5 +182,5 @@ def digest(paths: Iterable[Path], settings: Iterable[str] = ()) -> str:
 
 
 if __name__ == "__main__":
-    commands = (book, html, execute, check, opening, colab)
+    commands = (book, html, pdf, execute, check, opening, colab)
     {command.__name__: command for command in commands}[sys.argv[1]]()

@@ -152,6 +152,17 @@ def error_costs(panels: dict[str, dict[str, dict[str, float]]]) -> Figure:
     return figure
 
 
+def margins(images: Sequence[int], found: dict[str, list[float]]) -> Figure:
+    """Figure 3.5: how far a score may lie from the truth, against the number of test images."""
+    with report_style():
+        figure, axes = plt.subplots(figsize=(6.5, 3.4))
+        for (name, own), color in zip(found.items(), (MUTED, ONE_STAGE, TWO_STAGE), strict=True):
+            axes.plot(images, own, color=color, marker="o", label=name)
+        axes.legend(labelcolor="linecolor")
+        axes.set(xlabel="test images", ylabel="margin of AP at IoU 0.5", ylim=(0, None))
+    return figure
+
+
 def precision_recall(precision: np.ndarray, recall: np.ndarray, envelope: np.ndarray) -> Figure:
     """A precision-recall curve as measured, and its interpolation, whose area is the AP."""
     levels = np.append(np.zeros_like(recall[:1]), recall)  # the area begins at recall 0
