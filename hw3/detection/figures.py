@@ -120,7 +120,7 @@ def boxes(
                 _box(axes, box, TRUE, 2.5)
             for found in detections:
                 if found["image_id"] == image_id and found["score"] >= score_threshold:
-                    _named_box(axes, found)
+                    _named_box(axes, found, font_size=6.5 * 2 / columns)
         figure.text(0.35, -0.02, "true box", color=TRUE, ha="center")
         figure.text(0.65, -0.02, "predicted box", color=PREDICTED, ha="center")
     return figure
@@ -227,12 +227,17 @@ def _curve(axes: Axes, title: str, record: RunRecord, color: str) -> None:
     axes.plot(thresholds, list(values.values()), color=color, marker="o", label=title)
 
 
-def _named_box(axes: Axes, found: dict[str, Any]) -> None:
+def _named_box(axes: Axes, found: dict[str, Any], font_size: float) -> None:
     x, y, width, height = found["bbox"]
     _box(axes, (x, y, x + width, y + height), PREDICTED)
     name = f"{GROUPS[found['category_id'] - 1]} {found['score']:.2f}"
     plate = {"facecolor": PREDICTED, "edgecolor": "none", "pad": 0.8}
-    axes.text(x, y - 3, name, color="white", fontsize=6.5, va="bottom", bbox=plate)
+    # Near the right border a name would leave the image, and make room for itself beside it.
+    left, side = (x, "left") if x < 0.7 * axes.get_xlim()[1] else (x + width, "right")
+    text = axes.text(
+        left, y - 3, name, color="white", fontsize=font_size, va="bottom", ha=side, bbox=plate
+    )
+    text.set_in_layout(False)
 
 
 def _box(axes: Axes, box: Sequence[float], color: str, width: float = 1.3) -> None:
