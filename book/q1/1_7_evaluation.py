@@ -51,6 +51,7 @@ from pathlib import Path
 from hw3 import profiles, records
 from hw3.segmentation import experiment, figures
 from hw3.segmentation.metrics import SliceCounts
+from hw3.sliders import mask_slider
 from hw3.tables import Markdown, environment, provenance, score, table
 
 profile = profiles.active()
@@ -115,6 +116,22 @@ Markdown(
     f"{report['with_tumour']} with tumour were found. On all {test['slices']} real test slices, our first run "
     f"marks {round((1 - test['slice_specificity']) * empty)} of {empty} slices without tumour falsely, and notices "
     f"{round(test['slice_sensitivity'] * test['slices_with_tumour'])} of {test['slices_with_tumour']} with tumour."
+)
+
+# %% [markdown]
+# ## The threshold, to try
+#
+# The network gives a probability, and 0.5 is a choice. Move the threshold (with the mouse or the arrow keys) and see the mask shrink or grow. A low one marks healthy tissue, a high one leaves tumour out.
+
+# %% tags=["hide-input"]
+middle = ten[3]  # of the seven with tumour, ordered by Dice
+[probabilities] = experiment.predict(model, dataset.images[[middle]], native)
+mask_slider(
+    dataset.images[middle],
+    dataset.native_masks[middle],
+    probabilities,
+    alt="A brain slice with the true outline of the tumour in green and the predicted mask in red, which shrinks as the threshold rises.",
+    caption=f"Slice {dataset.slice_id(middle)} ({kind} data): the middle one of the seven slices with tumour above.",
 )
 
 # %% [markdown]

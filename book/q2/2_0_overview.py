@@ -70,6 +70,6 @@ figures.annotated_sign(dataset, int(np.argmax(widths)))
 # | {doc}`2_1_data` | How many signs of which kind, and how are the images split? | {numref}`fig-2-2` to {numref}`fig-2-7` |
 # | {doc}`2_2_two_stage` | How good is Faster R-CNN? | {numref}`fig-2-8` to {numref}`fig-2-11` |
 # | {doc}`2_3_one_stage` | How good is SSD300? | {numref}`fig-2-12` to {numref}`fig-2-15` |
-# | {doc}`2_4_comparison` | Which is better, and are the report's claims right? | |
+# | {doc}`2_4_comparison` | Which is better, and are the report's claims right? | {numref}`fig-2-16` |
 #
 # **What this page showed.** The task is to find small, colourful, standardised things in large pictures that hold many other colourful things.

@@ -1,0 +1,128 @@
+# %% [markdown]
+# # Reproducibility
+#
+# [![Open in Colab](../_static/colab.svg)](https://colab.research.google.com/)
+#
+# This page lists every recorded run behind the book: what it ran on, how long, and the command that makes it again.
+# It also says what can be expected to come out the same, and what cannot.
+
+# %% tags=["hide-input"]
+# Set-up: does nothing outside Google Colab, and touches neither torch nor numpy.
+import os
+import subprocess
+import sys
+import zipfile
+from glob import glob
+from importlib.metadata import distributions
+from importlib.util import find_spec
+from io import BytesIO
+from pathlib import Path
+
+REPOSITORY, FOLDER, CONTENT = "", "book/appendix", Path("/content")
+LIGHT = "accelerate albumentations imagecodecs matplotlib nilearn requests safetensors tifffile"
+LIGHT += " tqdm tyro"
+if find_spec("google") and find_spec("google.colab"):
+    from google.colab import drive, files
+
+    home = CONTENT / "hw3"
+    if not home.exists() and REPOSITORY:
+        subprocess.run(["git", "clone", "--quiet", "--depth=1", REPOSITORY, home], check=True)
+    elif not home.exists():
+        print("Choose hw3-colab.zip, the bundle that `make colab` writes.")
+        zipfile.ZipFile(BytesIO(*files.upload().values())).extractall(home)
+    missing = [name for name in LIGHT.split() if not find_spec(name)]
+    heavy = [d for d in distributions() if d.name in ("torch", "torchvision", "numpy", "scipy")]
+    as_they_are = [f"{d.name}=={d.version}" for d in heavy]
+    pip = [sys.executable, "-m", "pip", "install", "--quiet"]
+    if missing:
+        subprocess.run([*pip, *missing, *as_they_are], check=True)
+    subprocess.run([*pip, "--no-deps", home], check=True)
+    os.environ.setdefault("HW3_PROFILE", "full" if glob("/dev/nvidia[0-9]*") else "sample")
+    os.environ.setdefault("HW3_DATA", str(CONTENT / "data"))
+    os.environ.setdefault("HW3_RUNS", str(CONTENT / "runs"))
+    if Path(os.environ["HW3_RUNS"]).is_relative_to(CONTENT / "drive"):
+        drive.mount(str(CONTENT / "drive"))
+    os.chdir(home / FOLDER)
+
+# %%
+from datetime import timedelta
+from pathlib import Path
+
+from hw3 import records
+from hw3.tables import Markdown, table
+
+runs = [records.load(path) for path in sorted(Path("../runs").rglob("*.json"))]
+
+# %% [markdown]
+# ## Runs
+#
+# Hours are those of the training steps, on a machine that may have done other work as well.
+
+# %% tags=["hide-input"]
+table(
+    ["run", "data", "split", "seed", "hours", "seconds an image", "hardware", "torch", "commit"],
+    [
+        [
+            run.name,
+            run.data["kind"],
+            run.settings["split"],
+            run.seed,
+            str(timedelta(seconds=round(run.seconds_training))),
+            f"{run.seconds_per_image:.2f}",
+            f"{run.hardware['count']} × {run.hardware['device']}",
+            run.versions["torch"],
+            run.commit[:10],
+        ]
+        for run in runs
+    ],
+)
+
+# %% [markdown]
+# ## Commands
+#
+# Check out the commit, put the data where `HW3_DATA` says and the start weights where the command names them, and type:
+
+# %% tags=["hide-input"]
+commands = {run.name: run.command.replace(" --", " \\\n    --") for run in runs}
+Markdown("\n\n".join(f"**{name}**\n\n```bash\n{typed}\n```" for name, typed in commands.items()))
+
+# %% [markdown]
+# Start weights and trained weights are known by their SHA-256:
+
+# %% tags=["hide-input"]
+table(
+    ["run", "starts from", "its SHA-256", "SHA-256 of the trained weights"],
+    [
+        [
+            run.name,
+            run.weights["start"],
+            f"`{run.weights['start_sha256'][:16]}…`" if run.weights.get("start_sha256") else None,
+            f"`{run.weights['sha256'][:16]}…`",
+        ]
+        for run in runs
+    ],
+)
+
+# %% [markdown]
+# ## What comes out the same
+#
+# - **Scores of a record**: exactly. `python -m hw3 evaluate book/runs/NAME.json` computes every score again from the counts or boxes in the file, in seconds, without the data.
+# - **Simulated data, splits, order of samples, augmentation**: exactly, from the seed.
+# - **A training run**: on the same machine with the same number of threads, nearly; on another processor the sums are taken in another order, and scores differ in the second or third decimal. That is why a score stands beside its interval.
+# - **A run that was interrupted**: as if it had not been. The checkpoint holds the network, the optimiser, the schedule, the random generators and the place in the epoch.
+#
+# ## One figure again
+#
+# Every figure is the last line of one cell, which calls one function of `hw3` on a record or a data set. To draw figure 2.8 of the real run without running a page:
+#
+# ```python
+# from hw3 import records
+# from hw3.detection import figures
+#
+# run = records.load("book/runs/gtsdb-frcnn-first-run.json")
+# figures.ap_by_threshold({"Real data": run}).savefig("figure-2-8.png")
+# ```
+#
+# ## What this page showed
+#
+# Each number on real data can be traced to a command, a commit and a file, and each score can be computed again from what the file holds.
