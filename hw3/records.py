@@ -36,7 +36,7 @@ class RunRecord:
     seed: int
     schema: int = SCHEMA
     key: str = ""
-    """Hash of settings, data fingerprint and source code: what the run is found again by."""
+    """Hash of settings, data fingerprint and source code, by which the run is found again."""
     command: str = ""
     commit: str = ""
     versions: dict[str, str] = field(default_factory=dict)

@@ -25,7 +25,7 @@ THRESHOLDS = np.arange(101) / 100
 START = 50  # percent
 NARROWEST = 400  # pixels on the page, for small pictures
 STEEP = 2550
-"""Slope of the step from invisible to opaque: over before the next of 255 levels of probability."""
+"""Slope of the step from invisible to opaque, which ends before the next of 255 levels."""
 
 
 class Html(str):
