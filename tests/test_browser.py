@@ -142,8 +142,8 @@ def axe() -> str:
             pytest.skip("needs npm to fetch axe-core")
         folder.mkdir(parents=True, exist_ok=True)
         package = AXE[::-1].replace("-", "@", 1)[::-1]
-        fetched = subprocess.run(["npm", "pack", package], cwd=folder, capture_output=True)
-        if fetched.returncode:
+        command = ["npm", "pack", package, "--fetch-retries=0", "--fetch-timeout=20000"]
+        if subprocess.run(command, cwd=folder, capture_output=True).returncode:
             pytest.skip("axe-core could not be fetched")
         shutil.unpack_archive(folder / f"{AXE}.tgz", folder)
     return script.read_text()
