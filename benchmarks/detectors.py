@@ -52,19 +52,14 @@ def main() -> None:
 
 def detectors() -> Iterator[tuple[str, DetectionSettings]]:
     """The settings to measure, by the names that the table has."""
-    for title, settings in (
-        ("Faster R-CNN", profiles.FULL.faster_rcnn),
-        ("SSD300", profiles.FULL.ssd300),
+    for title, field, run in (
+        ("Faster R-CNN", "faster_rcnn", "frcnn"),
+        ("SSD300", "ssd300", "ssd"),
     ):
-        yield f"{title}, full profile", settings
-    for title, name in (("Faster R-CNN", "frcnn"), ("SSD300", "ssd")):
-        record = records.load(ROOT / f"book/runs/gtsdb-{name}-first-run.json")
+        record = records.load(ROOT / f"book/runs/gtsdb-{run}-first-run.json")
+        yield f"{title}, full profile", getattr(profiles.FULL, field)
         yield f"{title}, run on real data", experiment.settings_of(record)
-    for title, settings in (
-        ("Faster R-CNN", profiles.SAMPLE.faster_rcnn),
-        ("SSD300", profiles.SAMPLE.ssd300),
-    ):
-        yield f"{title}, sample profile", settings
+        yield f"{title}, sample profile", getattr(profiles.SAMPLE, field)
 
 
 def road() -> np.ndarray:

@@ -59,10 +59,14 @@ def score_slider(
     rows = {title: _precision_and_recall(matches) for title, matches in runs.items()}
     return _slider(
         image.shape,
-        _picture(cv2.imencode(".jpg", image[..., ::-1])[1], image.shape, "jpeg") + true + found,
-        ("score threshold", 0.05, 1),
-        ("run", ["signs found", "false alarms", "precision", "recall"], rows),
-        (alt, caption),
+        _photograph(image, image.shape) + true + found,
+        rows,
+        label="score threshold",
+        low=0.05,
+        corner="run",
+        columns=["signs found", "false alarms", "precision", "recall"],
+        alt=alt,
+        caption=caption,
     )
 
 
@@ -94,16 +98,16 @@ def mask_slider(
         "</feComponentTransfer></filter>"
     )
     predicted = _picture(overlay, mask.shape, "png", f'filter="url(#{name}-step)" opacity="0.6"')
-    rows = {"this slice": _dice_and_errors(probabilities, mask)}
     return _slider(
         mask.shape,
-        _picture(cv2.imencode(".jpg", image[..., ::-1])[1], mask.shape, "jpeg")
-        + step
-        + predicted
-        + outlines,
-        ("probability threshold", 0.01, 1),
-        ("", ["Dice", "pixels marked falsely", "tumour pixels left out"], rows),
-        (alt, caption),
+        _photograph(image, mask.shape) + step + predicted + outlines,
+        {"this slice": _dice_and_errors(probabilities, mask)},
+        label="probability threshold",
+        low=0.01,
+        corner="",
+        columns=["Dice", "pixels marked falsely", "tumour pixels left out"],
+        alt=alt,
+        caption=caption,
     )
 
 
@@ -135,37 +139,40 @@ def _dice_and_errors(probabilities: np.ndarray, mask: np.ndarray) -> list[list[s
 def _slider(
     shape: tuple[int, ...],
     picture: str,
-    scale: tuple[str, float, float],
-    numbers: tuple[str, list[str], dict[str, list[list[str]]]],
-    words: tuple[str, str],
+    rows: dict[str, list[list[str]]],
+    *,
+    columns: list[str],
+    low: float,
+    **words: str,
 ) -> Html:
-    corner, columns, rows = numbers
-    start = [(title, own[START]) for title, own in rows.items()]
+    """Fill the template: `rows` holds, by title, a row's cells for each of the thresholds."""
+    shown = {
+        title: "".join(f"<td>{escape(cell)}</td>" for cell in own[START])
+        for title, own in rows.items()
+    }
     template = Template(files("hw3").joinpath("slider.html").read_text())
     return Html(
         template.substitute(
-            name=_name((picture + words[1]).encode()),
+            {name: escape(text) for name, text in words.items()},
+            name=_name((picture + words["caption"]).encode()),
             width=shape[1],
             height=shape[0],
             widest=max(shape[1], NARROWEST),
             picture=picture,
-            label=escape(scale[0]),
-            low=scale[1],
-            high=scale[2],
+            low=low,
             start=f"{THRESHOLDS[START]:.2f}",
-            corner=escape(corner),
             header="".join(f'<th scope="col">{escape(column)}</th>' for column in columns),
             rows="".join(
-                f'<tr><th scope="row">{escape(title)}</th>'
-                + "".join(f"<td>{escape(cell)}</td>" for cell in own)
-                + "</tr>"
-                for title, own in start
+                f'<tr><th scope="row">{escape(title)}</th>{own}</tr>'
+                for title, own in shown.items()
             ),
             cells=json.dumps([[*chain(*own)] for own in zip(*rows.values(), strict=True)]),
-            alt=escape(words[0]),
-            caption=escape(words[1]),
         )
     )
+
+
+def _photograph(image: np.ndarray, shape: tuple[int, ...]) -> str:
+    return _picture(cv2.imencode(".jpg", image[..., ::-1])[1], shape, "jpeg")
 
 
 def _picture(file: np.ndarray, shape: tuple[int, ...], kind: str, options: str = "") -> str:

@@ -12,10 +12,7 @@ import pytest
 import book
 import notebooks
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
-)
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs chromium on the PATH")
+pytestmark = pytest.mark.skipif(not book.CHROMIUM, reason="needs chromium on the PATH")
 AXE = "axe-core-4.14.1"
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
 FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
@@ -34,9 +31,9 @@ def html() -> Path:
 @pytest.fixture(scope="session")
 def context() -> Iterator:
     """A browser without a network."""
-    api = pytest.importorskip("playwright.sync_api")
+    api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
     with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=book.CHROMIUM, args=FLAGS)
         yield browser.new_context(offline=True)
         browser.close()
 

@@ -245,12 +245,6 @@ def test_detectors_tested_on_different_images_are_not_compared() -> None:
         claims(ALL, record(images=9))
 
 
-def test_without_a_run_only_claims_about_the_other_are_tested() -> None:
-    missing, present = ["no run", "–"], claims(ALL, ALL)
-    assert claims(ALL, None) == [missing, present[1], missing, missing]
-    assert claims(None, ALL) == [missing, missing, *present[2:]]
-
-
 def test_margins_of_detectors_without_doubt_are_nought() -> None:
     matches = [comparison.matches_of(run) for run in (ALL, NOTHING)]
     found = comparison.margins(*matches, images=[5, 50], resamples=50)

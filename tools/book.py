@@ -19,6 +19,7 @@ import notebooks
 from notebooks import ROOT
 
 BUILD = ROOT / "build"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), "")
 ENVIRONMENT = {
     "HW3_PROFILE": "sample",
     "HW3_DATA": str(BUILD / "data"),
@@ -49,8 +50,7 @@ def html() -> None:
 
 def pdf() -> None:
     """Print the book as it is committed, with the chromium on the PATH."""
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-    if not chromium:
+    if not CHROMIUM:
         sys.exit("make pdf needs chromium on the PATH: apt-get install chromium")
     made = build(stage("pdf"), BUILD / "pdf/sphinx", "singlehtml")
     page, target = made / "whole.html", BUILD / "book.pdf"
@@ -58,7 +58,7 @@ def pdf() -> None:
     shutil.move(made / "book/index.html", page)
     target.unlink(missing_ok=True)
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer"]
-    command = [chromium, *flags, f"--print-to-pdf={target}", page.as_uri()]
+    command = [CHROMIUM, *flags, f"--print-to-pdf={target}", page.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     if done.returncode or not target.exists():
         sys.exit(done.stderr)
@@ -140,7 +140,8 @@ def run_all(copy: Path) -> Iterator[tuple[Path, Path]]:
 
 def render(source: Path, target: Path) -> None:
     """Build the HTML in `target`; a warning, or a page that loads from elsewhere, is a fault."""
-    stamp, key = target / ".key", digest([source, ROOT / "requirements.lock"])
+    used = [source, ROOT / "hw3", ROOT / "requirements.lock"]  # one page is set from descriptions
+    stamp, key = target / ".key", digest(used)
     if not (stamp.exists() and stamp.read_text() == key):
         made = build(source, source.parent / "sphinx", "html")
         shutil.rmtree(target, ignore_errors=True)

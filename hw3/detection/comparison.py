@@ -12,8 +12,8 @@ from hw3.errors import InputError
 from hw3.records import RunRecord
 from hw3.tables import Markdown, score, table, with_interval
 
-Pair = tuple[RunRecord | None, RunRecord | None]
-"""A two-stage and a one-stage run, tested on the same images; None where there is no such run."""
+Pair = tuple[RunRecord, RunRecord]
+"""A two-stage and a one-stage run, tested on the same images."""
 NEARLY = 0.05
 """Differences of AP up to this count as "nearly none"; the report does not say what it meant."""
 
@@ -82,16 +82,12 @@ def claims(pairs: Sequence[Pair], resamples: int = 1000) -> list[list[str]]:
         pairs: of runs, each pair on images of its own.
         resamples: of the bootstrap.
     """
-    matched = [[record and matches_of(record) for record in pair] for pair in pairs]
+    matched = [[matches_of(record) for record in pair] for pair in pairs]
     rows = []
     for claim, difference, measure, verdict in CLAIMS:
         row = [claim, difference]
         for two_stage, one_stage in matched:
-            measured = measure(two_stage, one_stage, resamples)
-            if measured is None:
-                row += ["no run", "–"]
-                continue
-            value, interval = measured
+            value, interval = measure(two_stage, one_stage, resamples)
             shown = with_interval(value, interval, "+z.3f")
             row += ["undefined" if np.isnan(value) else shown, verdict(*interval)]
         rows.append(row)
@@ -157,23 +153,14 @@ def _margin(values: np.ndarray) -> float:
     return float(high - low) / 2
 
 
-def _between_detectors(
-    first: ap.Matches | None, second: ap.Matches | None, resamples: int
-) -> tuple | None:
-    if first is None or second is None:
-        return None
+def _between_detectors(first: ap.Matches, second: ap.Matches, resamples: int) -> tuple:
     value = ap.mean_average_precision(first) - ap.mean_average_precision(second)
     return value, ap.bootstrap(first, against=second, resamples=resamples) or [np.nan, np.nan]
 
 
 def _between_sizes(
-    which: int,
-    larger: str,
-    smaller: str,
-    first: ap.Matches | None,
-    second: ap.Matches | None,
-    resamples: int,
-) -> tuple | None:
+    which: int, larger: str, smaller: str, first: ap.Matches, second: ap.Matches, resamples: int
+) -> tuple:
     def gap(matches: ap.Matches, **options: np.ndarray) -> np.ndarray:
         ours, theirs = (
             ap.mean_average_precision(matches, size_group=size, **options)
@@ -182,12 +169,10 @@ def _between_sizes(
         return ours - theirs
 
     matches = (first, second)[which]
-    if matches is None:
-        return None
     return gap(matches), ap.bootstrap(matches, gap, resamples=resamples) or [np.nan, np.nan]
 
 
-CLAIMS: tuple[tuple[str, str, Callable[..., tuple | None], Callable[[float, float], str]], ...] = (
+CLAIMS: tuple[tuple[str, str, Callable[..., tuple], Callable[[float, float], str]], ...] = (
     ("Two stages are better.", "two-stage − one-stage", _between_detectors, more),
     (
         f"Two-stage is nearly independent of size (within {NEARLY}).",
