@@ -90,11 +90,11 @@ Markdown("\n\n".join(provenance(run) for run in segmenters))
 # | property | value |
 # | :-- | :-- |
 # | Networks | {doc}`../q2/2_2_two_stage`: Faster R-CNN with VGG16 and a feature pyramid; {doc}`../q2/2_3_one_stage`: SSD300 with VGG16, on native tiles |
-# | Input | one photograph of a German road, 8 bits a channel, by day |
+# | Input | one photograph of a German road, 8 bits a channel |
 # | Output | boxes with one of four groups and a score |
 # | For | learning how detectors are trained, scored and compared |
 # | Not for | driving, or assistance to a driver |
-# | Known limits | groups, not single classes; one country, one camera; no video; the kinds of error are counted in {doc}`../q3/3_2_detector_errors` |
+# | Known limits | groups, not single classes; one country; single images; the kinds of error are counted in {doc}`../q3/3_2_detector_errors` |
 
 # %% tags=["hide-input"]
 table(

@@ -106,9 +106,9 @@ table(
 # %% [markdown]
 # ## What comes out the same
 #
-# - **Scores of a record**: exactly. `python -m hw3 evaluate book/runs/NAME.json` computes every score again from the counts or boxes in the file, in seconds, without the data.
+# - **Scores of a record**: exactly. `python -m hw3 evaluate book/runs/NAME.json` computes every score again from the counts or boxes in the file, without the data.
 # - **Simulated data, splits, order of samples, augmentation**: exactly, from the seed.
-# - **A training run**: on the same machine with the same number of threads, nearly; on another processor the sums are taken in another order, and scores differ in the second or third decimal. That is why a score stands beside its interval.
+# - **A training run**: not to the last digit. On another processor, or with another number of threads, sums are taken in another order, and the scores come out a little different. By how much was not measured.
 # - **A run that was interrupted**: as if it had not been. The checkpoint holds the network, the optimiser, the schedule, the random generators and the place in the epoch.
 #
 # ## One figure again

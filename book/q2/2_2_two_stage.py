@@ -109,7 +109,7 @@ comparison.summary(runs)
 # Average precision is **not** the area under an IoU curve, as the report says. It is the area under the precision-recall curve at **one** IoU threshold {cite}`everingham2010,lin2014`. Detections of a group are sorted by score. Going down the list, a detection is a hit if it overlaps a sign of that group that nobody has claimed yet, with IoU at or above the threshold. After each detection, precision is the share of hits so far, and recall the share of signs found so far.
 
 # %% tags=["hide-input"]
-matches = ap.match(ours.evidence["truths"], ours.evidence["detections"])
+matches = comparison.matches_of(ours)
 label = GROUPS.index("mandatory") + 1
 precision, recall, scores = ap.precision_recall(matches, label, iou_threshold=0.5)
 hits = np.diff(recall, prepend=0) > 0
@@ -166,7 +166,7 @@ comparison.found_by_group(real)
 comparison.errors_by_kind(runs)
 
 # %% tags=["hide-input"]
-matches = ap.match(real.evidence["truths"], real.evidence["detections"])
+matches = comparison.matches_of(real)
 errors = find_errors(matches)
 background = counts(matches, errors)["background"]
 Markdown(

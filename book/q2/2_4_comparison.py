@@ -67,7 +67,7 @@ environment(profile)
 # %% [markdown]
 # ## One table
 #
-# The report fine-tuned from COCO weights, on a random split. Our runs on the real photographs start from ImageNet weights, see native crops, and are tested on the competition's own images. This page's runs train small networks on simulated roads: they show how a comparison is made, and say nothing about which detector is better on real roads. Hours of training are those of two cores that other work shared.
+# The report fine-tuned from COCO weights, on a random split. Our runs on the real photographs start from ImageNet weights, see native crops, and are tested on the competition's own images. This page's runs train small networks on simulated roads: they show how a comparison is made, and say nothing about which detector is better on real roads. Minutes of training on real data are those of two cores that other work shared.
 
 # %% tags=["hide-input"]
 report = json.loads(Path("../published.json").read_text())["original_report"]["detection"]
@@ -111,7 +111,7 @@ table(
 # %% tags=["hide-input"]
 Markdown("\n".join(f"- {title}: {provenance(record)}" for title, record in runs.items()))
 
-# %% mystnb={"figure": {"name": "fig-2-16", "caption": "Both detectors on the 300 official test images: mean AP against the IoU threshold, and AP at IoU 0.5 of each size, with 95 % intervals over images. Real data."}, "image": {"alt": "Two panels. On the left, two falling curves, one of each detector, each in a band. On the right, three pairs of points with their intervals, for small, medium and large signs."}}
+# %% mystnb={"figure": {"name": "fig-2-16", "caption": "Both detectors on the official test images: mean AP against the IoU threshold, and AP at IoU 0.5 of each size, with 95 % intervals over images. Real data."}, "image": {"alt": "Two panels. On the left, two falling curves, one of each detector, each in a band. On the right, three pairs of points with their intervals, for small, medium and large signs."}}
 figures.compared({"Faster R-CNN": real_two, "SSD300": real_one})
 
 # %% [markdown]
