@@ -4,6 +4,7 @@ A record is one JSON file that a person can read. It holds the evidence (integer
 detections) from which every entry of its results can be derived again.
 """
 
+import ast
 import hashlib
 import json
 import os
@@ -94,8 +95,26 @@ def run_key(settings: Any, fingerprint: str, sources: list[Path]) -> str:
     """SHA-256 over the settings, the data's fingerprint and the code that decides the result."""
     digest = hashlib.sha256(json.dumps([SCHEMA, settings, fingerprint], sort_keys=True).encode())
     for path in sorted(sources):
-        digest.update(path.name.encode() + path.read_bytes())
+        digest.update(f"{path.name}{code_sha256(path)}".encode())
     return digest.hexdigest()
+
+
+def code_sha256(path: Path) -> str:
+    """SHA-256 of what a Python file does: of its tree without comments, layout, descriptions.
+
+    A better description makes no run or data stale. The same file may give another value under
+    another version of Python.
+    """
+    tree = ast.parse(path.read_bytes(), path)
+    for node in ast.walk(tree):
+        if isinstance(getattr(node, "body", None), list):
+            node.body = [statement for statement in node.body if not _is_text(statement)]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    constant = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+    return constant and isinstance(statement.value.value, str)
 
 
 def provenance() -> dict[str, Any]:

@@ -10,7 +10,16 @@ import torch
 
 from hw3 import records
 from hw3.errors import InputError
-from hw3.records import RunRecord, file_sha256, find, load, provenance, run_key, write_atomically
+from hw3.records import (
+    RunRecord,
+    code_sha256,
+    file_sha256,
+    find,
+    load,
+    provenance,
+    run_key,
+    write_atomically,
+)
 
 COUNTS = {"slice_indices": [1, 2], "true_positive": [3, 0]}
 
@@ -148,6 +157,25 @@ def test_key_depends_on_no_order_and_no_place(tmp_path, source) -> None:
     elsewhere.mkdir()
     moved = [path.rename(elsewhere / path.name) for path in (source, other)]
     assert key == run_key({"a": 1, "b": 2}, "f00d", moved)
+
+
+def test_words_and_layout_make_no_code_stale(tmp_path) -> None:
+    plain, told = tmp_path / "plain.py", tmp_path / "told.py"
+    plain.write_text("width = 64\ndef double(x):\n    return 2 * x\n")
+    told.write_text(
+        '"""A module."""\n\nwidth = 64  # pixels\n"""Of an image."""\n\n\n'
+        'def double(\n    x,\n):\n    """Twice x."""\n    return 2 * x\n'
+    )
+    assert code_sha256(plain) == code_sha256(told)
+    told.write_text(told.read_text().replace("2 * x", "x * 2"))
+    assert code_sha256(plain) != code_sha256(told)
+
+
+def test_text_that_is_used_is_code(tmp_path) -> None:
+    first, second = tmp_path / "first.py", tmp_path / "second.py"
+    first.write_text("mode = 'train'\n")
+    second.write_text("mode = 'test'\n")
+    assert code_sha256(first) != code_sha256(second)
 
 
 def test_key_changes_with_the_schema(monkeypatch, source) -> None:

@@ -55,7 +55,7 @@ def prepare(profile: Profile, source: str | None = None) -> tuple[GtsdbDataset, 
     """
     folder = data_folder()
     if source is None and profile.simulated:
-        version = records.file_sha256(Path(inspect.getfile(simulate_gtsdb)))[:8]  # no stale data
+        version = records.code_sha256(Path(inspect.getfile(simulate_gtsdb)))[:8]  # no stale data
         root = simulate_gtsdb(
             folder / f"simulated-{profile.name}-{version}",
             images=profile.images,

@@ -52,7 +52,7 @@ def prepare(
     """
     folder, size = data_folder(), size or profile.segmentation.image_size
     if source is None and profile.simulated:
-        version = records.file_sha256(Path(inspect.getfile(simulate_lgg)))[:8]  # no stale data
+        version = records.code_sha256(Path(inspect.getfile(simulate_lgg)))[:8]  # no stale data
         root = simulate_lgg(
             folder / f"simulated-{profile.name}-{version}",
             patients=profile.patients,
