@@ -104,6 +104,18 @@ Markdown(f"- Faster R-CNN: {provenance(faster_rcnn)}\n- SSD300: {provenance(ssd3
 # %% [markdown]
 # Here the brackets are over images. The report tested on a random fifth of the images and ours on the competition's own test images, with other settings: {doc}`q2/2_2_two_stage` and {doc}`q2/2_3_one_stage` list every difference.
 #
+# ## What it looks like
+#
+# The real pictures may not be shown here, so the book draws its own brains and roads, in the publishers' layouts, and trains on them too. These are two of its figures, with what the networks found:
+#
+# ![Ten brain slices, those with the best Dice first, then empty ones. Green lines follow the tumours, dashed orange lines are the predictions.](_static/fig-1-5.jpeg)
+#
+# *Slices that the U-Net had not seen, with the true and the predicted outline: {doc}`q1/1_7_evaluation`.*
+#
+# ![Six road scenes. Most signs carry a green box and an orange one that nearly coincide, with a group and a score above; a few orange boxes stand on things that are no signs.](_static/fig-2-11.jpeg)
+#
+# *Roads that Faster R-CNN had not seen, with true boxes in green and predicted ones in orange: {doc}`q2/2_2_two_stage`.*
+#
 # ## How to read
 #
 # Each page starts with what it will show and ends with what it showed. Every figure has the number it has in the report. Two kinds of numbers appear: **real data** come from records, files under `book/runs` that hold the settings, the hardware and the counts from which each score can be computed again; **simulated data** are made by the book itself, so that every page runs anywhere.

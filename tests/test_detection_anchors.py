@@ -7,7 +7,7 @@ from torch import nn
 from torchvision.ops import box_iou
 
 from hw3.detection import anchors
-from hw3.detection.anchors import anchor_coverage
+from hw3.detection.anchors import anchor_coverage, covered
 from hw3.detection.models import build_faster_rcnn, build_ssd300
 
 FIVE_SIZES = ((16,), (32,), (64,), (128,), (256,))
@@ -110,3 +110,8 @@ def test_covered_means_the_best_iou_over_all_anchors(ssd) -> None:
     best = best.max().item()
     assert anchor_coverage(ssd, (300, 300), box, iou_threshold=best - 1e-3)["all"] == 1.0
     assert anchor_coverage(ssd, (300, 300), box, iou_threshold=best + 1e-3)["all"] == 0.0
+
+
+def test_each_box_is_told_apart() -> None:
+    boxes = np.array([square(20, 64, 64), square(5, 64, 64), square(32, 64, 64)])
+    assert covered(faster_rcnn(), (128, 128), boxes).tolist() == [True, False, True]

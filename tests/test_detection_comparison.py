@@ -271,3 +271,34 @@ def test_margins_need_the_same_images() -> None:
     matches = [comparison.matches_of(run) for run in (ALL, record(images=9))]
     with pytest.raises(InputError, match="different images"):
         comparison.margins(*matches, images=[5])
+
+
+def test_recall_is_the_share_of_signs_found_by_size() -> None:
+    half = record("small", "large")
+    assert comparison.recall_by_size(half) == {
+        "small": 1.0,
+        "medium": 0.0,
+        "large": 1.0,
+        "all": pytest.approx(2 / 3),
+    }
+    half.evidence["detections"] = [
+        d for d in half.evidence["detections"] if d["image_id"] < 5 or d["bbox"][2] != 20
+    ]
+    assert comparison.recall_by_size(half)["small"] == 0.5
+    assert set(comparison.recall_by_size(NOTHING).values()) == {0.0}
+
+
+def test_recall_counts_a_sign_once_and_needs_the_right_group() -> None:
+    doubled = record("small")
+    doubled.evidence["detections"] += detections(doubled.evidence["truths"], "small")
+    assert comparison.recall_by_size(doubled)["all"] == pytest.approx(1 / 3)
+    for detection in doubled.evidence["detections"]:
+        detection["category_id"] = detection["category_id"] % 4 + 1
+    assert comparison.recall_by_size(doubled)["all"] == 0
+
+
+def test_recall_of_a_size_without_signs_is_undefined() -> None:
+    found = comparison.recall_by_size(record("small", signs=("small",)))
+    assert found == pytest.approx(
+        {"small": 1.0, "medium": nan, "large": nan, "all": 1.0}, nan_ok=True
+    )

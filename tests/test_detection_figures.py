@@ -293,3 +293,33 @@ def test_margins_are_drawn_against_images() -> None:
     assert {line.get_label(): [*line.get_ydata()] for line in axes.lines} == found
     assert all([*line.get_xdata()] == [50, 200] for line in axes.lines)
     assert axes.get_ylim()[0] == 0
+
+
+def test_coverage_is_the_mean_of_neighbours_in_width() -> None:
+    boxes = np.array([[0, 0, width, width] for width in (50, 10, 40, 20)], dtype=float)
+    ways = {
+        "whole": np.array([True, False, False, False]),
+        "tiles": np.array([True, False, True, True]),
+        "two": np.ones(4, dtype=bool),
+    }
+    (axes,) = drawn(figures.coverage(boxes, ways, signs=2)).axes
+    assert all([*line.get_xdata()] == [15, 45] for line in axes.lines)
+    assert {line.get_label(): [*line.get_ydata()] for line in axes.lines} == {
+        "whole": [0, 0.5],
+        "tiles": [0.5, 1],
+        "two": [1, 1],
+    }
+    assert [to_hex(line.get_color()) for line in axes.lines] == [
+        color.lower() for color in (ONE_STAGE, ONE_STAGE, TWO_STAGE)
+    ]
+
+
+def test_shares_covered_and_found_stand_above_each_size() -> None:
+    covered = {"small": 0.0, "medium": 0.5, "large": 1.0, "all": 0.5}
+    found = {"small": 0.25, "medium": 0.75, "large": np.nan, "all": 0.5}
+    figure = drawn(figures.predicted_and_measured({"Whole": (covered, found)}))
+    (axes,) = figure.axes
+    drawn_values = {line.get_label(): [*line.get_ydata()] for line in axes.lines}
+    assert drawn_values["covered"] == [0.0, 0.5, 1.0]
+    assert drawn_values["found"][:2] == [0.25, 0.75] and np.isnan(drawn_values["found"][2])
+    assert axes.get_title(loc="left") == "Whole"

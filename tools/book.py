@@ -71,14 +71,19 @@ def execute() -> None:
         if faults := notebooks.output_faults(nbformat.read(made, as_version=4)):
             sys.exit("\n".join([f"{path.relative_to(ROOT)}: not written", *faults]))
         shutil.copy(made, path.with_suffix(".ipynb"))
+    for file, picture in notebooks.front_pictures().items():
+        file.write_bytes(picture)
 
 
 def check() -> None:
-    """Refuse pairs that differ, other opening cells, and an .ipynb without its .py."""
+    """Refuse pairs that differ, other opening cells, a page without its .py, old pictures."""
     paths = notebooks.in_order()
     faults = [fault for path in paths for fault in notebooks.pair_faults(path)]
     alone = {path.with_suffix(".py") for path in (ROOT / "book").rglob("*.ipynb")} - {*paths}
     faults += [f"{path.relative_to(ROOT)}: missing beside its .ipynb" for path in sorted(alone)]
+    for file, picture in notebooks.front_pictures().items():
+        if not file.exists() or file.read_bytes() != picture:
+            faults.append(f"{file.relative_to(ROOT)}: not its page's figure; run make execute")
     if faults:
         sys.exit("\n".join(faults))
     print(f"{len(paths)} notebooks: pairs and opening cells are in order")

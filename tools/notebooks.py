@@ -20,6 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent
 SETUP = ROOT / "tools/colab_setup.py"
 COLAB, BADGE = "https://colab.research.google.com", "![Open in Colab]"
 HEAVY = 300_000  # bytes of a picture
+FRONT = {"fig-1-5": "q1/1_7_evaluation", "fig-2-11": "q2/2_2_two_stage"}
+"""Figures that the front page shows too, and the pages that draw them."""
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -132,6 +134,19 @@ def lighten(notebook: NotebookNode) -> None:
                 Image.open(BytesIO(picture)).convert("RGB").save(file, "JPEG", quality=82)
                 data["image/jpeg"] = b64encode(file.getvalue()).decode()
                 del data["image/png"]
+
+
+def front_pictures() -> dict[Path, bytes]:
+    """The files in book/_static that the front page shows: outputs of other pages, as they are."""
+    found = {}
+    for figure, page in FRONT.items():
+        notebook = nbformat.read(ROOT / f"book/{page}.ipynb", as_version=4)
+        own = [cell for cell in notebook.cells if f"'{figure}'" in str(cell.metadata)]
+        for output in (output for cell in own for output in cell.outputs if "data" in output):
+            for ending in {"png", "jpeg"} & {name.removeprefix("image/") for name in output.data}:
+                picture = b64decode(output.data[f"image/{ending}"])
+                found[ROOT / f"book/_static/{figure}.{ending}"] = picture
+    return found
 
 
 def _kept(cell: NotebookNode) -> NotebookNode:

@@ -34,6 +34,22 @@ def anchor_coverage(
     Returns:
         Shares for small, medium, large (by native width) and all; nan for a group without boxes.
     """
+    hit = covered(model, image_size, boxes_xyxy, tiled=tiled, iou_threshold=iou_threshold)
+    return share_by_size(hit, np.array([size_group(x2 - x1) for x1, _, x2, _ in boxes_xyxy]))
+
+
+def covered(
+    model: nn.Module,
+    image_size: tuple[int, int],
+    boxes_xyxy: np.ndarray,
+    *,
+    tiled: bool = False,
+    iou_threshold: float = 0.5,
+) -> np.ndarray:
+    """Which boxes some anchor of the model covers at an IoU: (n,) bool.
+
+    The arguments are those of `anchor_coverage`.
+    """
     if tiled:
         corners = torch.tensor(tile_origins(*image_size)).repeat(1, 2)
         anchors = (_native_anchors(model, (TILE, TILE)) + corners[:, None]).flatten(0, 1)
@@ -42,12 +58,19 @@ def anchor_coverage(
     boxes = torch.from_numpy(np.asarray(boxes_xyxy, dtype=np.float32))
     chunks = boxes.split(CHUNK)
     best = torch.cat([box_iou(chunk, anchors).max(dim=1).values for chunk in chunks])
-    covered = (best >= iou_threshold).numpy()
-    groups = np.array([size_group(x2 - x1) for x1, _, x2, _ in boxes_xyxy])
-    members = {name: groups == name for name in SIZE_GROUPS} | {"all": groups != ""}
+    return (best >= iou_threshold).numpy()
+
+
+def share_by_size(hit: np.ndarray, size_groups: np.ndarray) -> dict[str, float]:
+    """Share of boxes that are hit, for small, medium, large and all; nan where there are none.
+
+    Args:
+        hit: (n,) bool.
+        size_groups: (n,) names of the boxes' sizes.
+    """
+    members = {name: size_groups == name for name in SIZE_GROUPS} | {"all": size_groups != ""}
     return {
-        name: float(covered[own].mean()) if own.any() else float("nan")
-        for name, own in members.items()
+        name: float(hit[own].mean()) if own.any() else float("nan") for name, own in members.items()
     }
 
 

@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 
 from hw3.detection import ap
+from hw3.detection.anchors import share_by_size
 from hw3.detection.dataset import GROUPS
 from hw3.detection.error_types import KINDS, costs, counts, find_errors
 from hw3.errors import InputError
@@ -52,6 +53,16 @@ def found_by_group(record: RunRecord, score_threshold: float = 0.5) -> Markdown:
     limit = f"score ≥ {score_threshold}"
     header = ["signs", "found at any score", f"found, {limit}", f"false alarms, {limit}"]
     return table(["group", *header], [*rows, ["all", *total]])
+
+
+def recall_by_size(record: RunRecord) -> dict[str, float]:
+    """Share of signs that some detection of their group finds at IoU 0.5, by size and in all.
+
+    Any score counts. Sizes without signs have nan.
+    """
+    matches = matches_of(record)
+    found = np.isin(np.arange(len(matches.truths)), matches.found[0, 0])
+    return share_by_size(found, matches.truths["size_group"])
 
 
 def errors_by_kind(runs: dict[str, RunRecord], score_threshold: float = 0.5) -> Markdown:

@@ -163,6 +163,59 @@ def margins(images: Sequence[int], found: dict[str, list[float]]) -> Figure:
     return figure
 
 
+def coverage(boxes_xyxy: np.ndarray, covered: dict[str, np.ndarray], signs: int = 40) -> Figure:
+    """Figure 3.9: the share of signs that some anchor covers, against their width.
+
+    Args:
+        boxes_xyxy: (n, 4) true boxes.
+        covered: (n,) bool by way of looking: one-stage, one-stage, two-stage.
+        signs: in a point; each point is the mean of so many signs next to each other in width.
+    """
+    widths = boxes_xyxy[:, 2] - boxes_xyxy[:, 0]
+    bins = np.array_split(np.argsort(widths), max(1, len(widths) // signs))
+    centres = [float(widths[own].mean()) for own in bins]
+    styles = (
+        {"color": ONE_STAGE, "linestyle": "--", "marker": "o"},
+        {"color": ONE_STAGE, "marker": "o", "markersize": 11, "markerfacecolor": "none"},
+        {"color": TWO_STAGE, "marker": "o"},
+    )
+    with report_style():
+        figure, axes = plt.subplots(figsize=(6.5, 3.4))
+        for (name, own), style in zip(covered.items(), styles, strict=True):
+            axes.plot(centres, [own[members].mean() for members in bins], **style, label=name)
+        axes.legend(labelcolor="linecolor", loc="center right")
+        axes.set(xlabel="width of a sign in pixels", ylabel="share covered", ylim=(-0.03, 1.05))
+    return figure
+
+
+def predicted_and_measured(panels: dict[str, tuple[dict, dict]]) -> Figure:
+    """Figure 3.10: by size, the share of signs that an anchor covers and that a detection finds.
+
+    Args:
+        panels: by title: the shares covered and the shares found, each by size.
+    """
+    with report_style():
+        figure, grid = plt.subplots(1, len(panels), figsize=(8, 3), sharey=True, squeeze=False)
+        for axes, (title, shares) in zip(grid[0], panels.items(), strict=True):
+            marks = (("covered", MUTED, "_"), ("found", ONE_STAGE, "o"))
+            for own, (name, color, marker) in zip(shares, marks, strict=True):
+                values = [own[size] for size in SIZE_GROUPS]
+                axes.plot(
+                    values,
+                    marker,
+                    color=color,
+                    markersize=7 if marker == "o" else 26,
+                    markeredgewidth=2.5 if marker == "_" else 0,
+                    label=name,
+                )
+            axes.set_title(title, loc="left")
+            axes.set_xticks(range(len(SIZE_GROUPS)), SIZE_LABELS)
+            axes.set(ylim=(-0.03, 1.05), xlim=(-0.5, len(SIZE_GROUPS) - 0.5))
+        grid[0, 0].set_ylabel("share of signs")
+        grid[0, 0].legend(labelcolor="linecolor", loc="lower right")
+    return figure
+
+
 def precision_recall(precision: np.ndarray, recall: np.ndarray, envelope: np.ndarray) -> Figure:
     """A precision-recall curve as measured, and its interpolation, whose area is the AP."""
     levels = np.append(np.zeros_like(recall[:1]), recall)  # the area begins at recall 0

@@ -1,0 +1,159 @@
+# %% [markdown]
+# # Is SSD300 blind to small signs?
+#
+# [![Open in Colab](../_static/colab.svg)](https://colab.research.google.com/)
+#
+# This section asks which signs SSD300 can learn at all, from the boxes that it starts from.
+# It then compares that forecast with the signs that trained detectors find, on whole images and on tiles.
+
+# %% tags=["hide-input"]
+# Set-up: does nothing outside Google Colab, and touches neither torch nor numpy.
+import os
+import subprocess
+import sys
+import zipfile
+from glob import glob
+from importlib.metadata import distributions
+from importlib.util import find_spec
+from io import BytesIO
+from pathlib import Path
+
+REPOSITORY, FOLDER, CONTENT = "", "book/q3", Path("/content")
+LIGHT = "accelerate albumentations imagecodecs matplotlib nilearn requests safetensors tifffile"
+LIGHT += " tqdm tyro"
+if find_spec("google") and find_spec("google.colab"):
+    from google.colab import drive, files
+
+    home = CONTENT / "hw3"
+    if not home.exists() and REPOSITORY:
+        subprocess.run(["git", "clone", "--quiet", "--depth=1", REPOSITORY, home], check=True)
+    elif not home.exists():
+        print("Choose hw3-colab.zip, the bundle that `make colab` writes.")
+        zipfile.ZipFile(BytesIO(*files.upload().values())).extractall(home)
+    missing = [name for name in LIGHT.split() if not find_spec(name)]
+    heavy = [d for d in distributions() if d.name in ("torch", "torchvision", "numpy", "scipy")]
+    as_they_are = [f"{d.name}=={d.version}" for d in heavy]
+    pip = [sys.executable, "-m", "pip", "install", "--quiet"]
+    if missing:
+        subprocess.run([*pip, *missing, *as_they_are], check=True)
+    subprocess.run([*pip, "--no-deps", home], check=True)
+    os.environ.setdefault("HW3_PROFILE", "full" if glob("/dev/nvidia[0-9]*") else "sample")
+    os.environ.setdefault("HW3_DATA", str(CONTENT / "data"))
+    os.environ.setdefault("HW3_RUNS", str(CONTENT / "runs"))
+    if Path(os.environ["HW3_RUNS"]).is_relative_to(CONTENT / "drive"):
+        drive.mount(str(CONTENT / "drive"))
+    os.chdir(home / FOLDER)
+
+# %%
+from dataclasses import replace
+
+import numpy as np
+
+from hw3 import profiles, records
+from hw3.detection import comparison, experiment, figures
+from hw3.detection.anchors import anchor_coverage, covered
+from hw3.detection.tiles import TILE
+from hw3.tables import Markdown, environment, provenance, score, table
+
+profile = profiles.active()
+dataset, kind = experiment.prepare(profile)
+environment(profile)
+
+# %% [markdown]
+# ## The forecast
+#
+# SSD300 moves and classifies default boxes; Faster R-CNN's first stage does the same with its anchors. In training, a box learns to find a sign if it covers that sign with an IoU of at least 0.5. A sign that no box covers is given to the one that fits best, however badly, so that it is learnt from one box where others have many. {numref}`fig-3-9` counts the real test signs that are covered.
+
+# %% mystnb={"figure": {"name": "fig-3-9", "caption": "Share of the real test signs that some anchor or default box covers at IoU 0.5, against their width. Each point is the mean of forty signs of about that width."}, "image": {"alt": "Three lines. Faster R-CNN's and that of SSD300 on tiles lie at or near 1 over all widths. That of SSD300 on the whole image is at 0 for narrow signs and rises only for the widest."}}
+real = records.load("../runs/gtsdb-ssd-first-run.json")
+boxes = np.array([box for truth in real.evidence["truths"] for box in truth["boxes_xyxy"]])
+ssd = experiment.build(profiles.FULL.ssd300, "random")
+faster_rcnn = experiment.build(profiles.FULL.faster_rcnn, "random")
+size = (profiles.FULL.image_height, profiles.FULL.image_width)
+ways = {
+    "SSD300, whole image": covered(ssd, size, boxes),
+    "SSD300, native tiles": covered(ssd, size, boxes, tiled=True),
+    "Faster R-CNN": covered(faster_rcnn, size, boxes),
+}
+figures.coverage(boxes, ways)
+
+# %% tags=["hide-input"]
+widths = boxes[:, 2] - boxes[:, 0]
+blind = ~ways["SSD300, whole image"]
+Markdown(
+    f"On the whole image made {TILE} × {TILE}, SSD300 covers {1 - blind.mean():.0%} of the {len(boxes)} "
+    f"signs; the narrowest that it covers is {widths[~blind].min():.0f} pixels wide, and the widest that "
+    f"it does not, {widths[blind].max():.0f}. On native tiles it covers "
+    f"{ways['SSD300, native tiles'].mean():.0%}, and Faster R-CNN's anchors cover "
+    f"{ways['Faster R-CNN'].mean():.0%}."
+)
+
+# %% [markdown]
+# ## What trained detectors find
+#
+# Does the forecast come true? Two SSD300 are trained on this page's data with the same settings and as many pictures each: one on whole images made small, as in the report, the other on native crops, and looking at tiles. The second is that of {doc}`../q2/2_3_one_stage`, where the profile has tiles.
+
+# %%
+folder, settings = profiles.runs_folder(), profile.ssd300
+first, _ = experiment.run(settings, dataset, kind=kind, name="ssd300", folder=folder)
+seen = sum(entry["samples"] for entry in first.history)
+images = len(first.data["split"]["train"])
+choices = {
+    "whole": replace(settings, tiles=False, crop_size=None, crops=0, epochs=max(1, seen // images)),
+    "tiles": replace(
+        settings, tiles=True, crop_size=settings.crop_size or TILE, crops=settings.crops or images
+    ),
+}
+trained = {
+    name: first
+    if own == settings
+    else experiment.run(own, dataset, kind=kind, name=f"ssd300-{name}", folder=folder)[0]
+    for name, own in choices.items()
+}
+shown = {"whole images": trained["whole"], "tiles": trained["tiles"], "tiles, real": real}
+Markdown("\n".join(f"- {name}: {provenance(record)}" for name, record in shown.items()))
+
+# %% [markdown]
+# {numref}`fig-3-10` sets the share of test signs that a default box covers beside the share that some detection finds, at any score, with the right group and an IoU of at least 0.5. The third panel is the run on real photographs. Simulated images are half as wide as real ones, so that making them small costs less.
+
+# %% mystnb={"figure": {"name": "fig-3-10", "caption": "SSD300: share of test signs that a default box covers, and share that some detection finds, by size."}, "image": {"alt": "Three panels, whole image, tiles, and tiles on real data, each with a bar for the share covered and a dot for the share found at three sizes. On tiles, bars and dots lie near 1. On the whole image the bar of the small signs is far lower than the others, and the dot above it lies between."}}
+panels = {
+    f"whole image ({kind})": (trained["whole"], False),
+    f"tiles ({kind})": (trained["tiles"], True),
+    "tiles (real)": (real, True),
+}
+found = {}
+for title, (record, tiled) in panels.items():
+    own_size = size if record is real else dataset.image_sizes[0]
+    truths = [box for truth in record.evidence["truths"] for box in truth["boxes_xyxy"]]
+    share = anchor_coverage(ssd, own_size, np.array(truths), tiled=tiled)
+    found[title] = (share, comparison.recall_by_size(record))
+figures.predicted_and_measured(found)
+
+# %% tags=["hide-input"]
+table(
+    ["run", "share of", "small", "medium", "large", "all", "AP at IoU 0.5"],
+    [
+        row
+        for title, (share, recall) in found.items()
+        for row in (
+            [title, "covered", *share.values(), ""],
+            ["", "found", *recall.values(), score(panels[title][0].results, "ap50")],
+        )
+    ],
+)
+
+# %% tags=["hide-input"]
+(share, recall), (_, on_tiles), _ = found.values()
+whole, tiles = (score(trained[name].results, "ap50") for name in ("whole", "tiles"))
+Markdown(
+    f"On whole images {share['small']:.0%} of the small signs are covered, and {recall['small']:.0%} are "
+    f"found; on tiles {on_tiles['small']:.0%} are found. Of the larger signs, {recall['large']:.0%} and "
+    f"{on_tiles['large']:.0%} are found. AP at IoU 0.5 is {whole} on whole images and {tiles} on tiles, "
+    "which bring more background, and with it more false alarms."
+)
+
+# %% [markdown]
+# ## What this section showed
+#
+# On the real photographs made 300 × 300, as the report trained, only the widest signs have a default box that covers them. A sign without one is not lost for certain, since it still trains the one box that fits it best, but it is found less often. Native tiles remove the cause. How SSD300 does on whole real photographs is not measured here.

@@ -1,0 +1,43 @@
+from types import SimpleNamespace
+
+import pytest
+from docutils import nodes
+from docutils.utils import new_document
+
+import reading_time
+
+
+def page(words: int, figures: int = 0) -> nodes.document:
+    document = new_document("page")
+    document += nodes.paragraph(text="word " * words)
+    document += nodes.literal_block(text="code = 1\n" * 1000)
+    document += [nodes.figure() for _ in range(figures)]
+    return document
+
+
+@pytest.mark.parametrize(
+    ("words", "figures", "minutes"), [(0, 0, 1), (600, 0, 3), (600, 4, 5), (790, 0, 4)]
+)
+def test_prose_and_figures_take_time_and_code_does_not(words, figures, minutes) -> None:
+    assert reading_time.minutes(page(words, figures)) == minutes
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("book/q1/1_1_model", "About 3 minutes to read"),
+        ("book/index", "About 3 minutes to read"),
+        ("book/appendix/api", None),
+    ],
+)
+def test_line_stands_under_the_title_of_pages_that_are_read_through(name, line) -> None:
+    context = {"body": "<h1>Title</h1><p>Text</p>"}
+    reading_time.add(SimpleNamespace(), name, "page.html", context, page(600))
+    expected = f'<h1>Title</h1>\n<p class="reading-time">{line}</p><p>Text</p>'
+    assert context["body"] == (expected if line else "<h1>Title</h1><p>Text</p>")
+
+
+def test_pages_without_a_text_of_their_own_are_left_alone() -> None:
+    context: dict = {}
+    reading_time.add(SimpleNamespace(), "book/index", "search.html", context, None)
+    assert context == {}
