@@ -29,6 +29,14 @@ def download(url: str, path: Path, *, sha256: str | None = None, size: int | Non
     Raises:
         InputError: if the transfer keeps breaking off or the server refuses (`.part` stays), or
             the content has not `size` bytes, not `sha256`, or is no zip as `path` has it (it goes).
+
+    Example:
+        A file that is there already is only checked, whatever its address:
+
+        >>> size = (folder / "readme.txt").write_text("LGG")
+        >>> download("https://data.example/readme.txt", folder / "readme.txt", size=size + 1)
+        Traceback (most recent call last):
+        hw3.errors.InputError: https://data.example/readme.txt as ...: 3 bytes instead of 4; ...
     """
     part = path.with_suffix(f"{path.suffix}.part")
     file = path if path.exists() else part
@@ -61,6 +69,14 @@ def extract(archive: Path, folder: Path, *, max_bytes: int = 8 * 2**30) -> Path:
     Raises:
         InputError: if the file is no whole zip, unpacks to more than `max_bytes`, or has a member
             that would leave `folder`, is a link or device, or has the name of another.
+
+    Example:
+        >>> with zipfile.ZipFile(folder / "data.zip", "w") as archive:
+        ...     archive.writestr("images/00000.ppm", b"P6")
+        >>> extract(folder / "data.zip", folder / "data").name
+        'data'
+        >>> (folder / "data/images/00000.ppm").read_bytes()
+        b'P6'
     """
     try:
         with zipfile.ZipFile(archive) as opened:

@@ -27,7 +27,13 @@ def _check(settings: object, *positive: str) -> None:
 
 @dataclass(frozen=True)
 class SegmentationSettings:
-    """Everything that decides a U-Net run on LGG; the defaults are the report's own settings."""
+    """Everything that decides a U-Net run on LGG; the defaults are the report's own settings.
+
+    Example:
+        >>> settings = SegmentationSettings(image_size=128, crop_size=64)
+        >>> settings.loss, settings.epochs
+        ('dice', 20)
+    """
 
     split: Literal["slice", "patient"] = "slice"
     """By slice as in the report (slices of one patient leak across), or whole patients held out."""
@@ -61,7 +67,13 @@ class SegmentationSettings:
     """Seed of the split, the weights, the order of slices and the augmentation."""
 
     def check(self) -> None:
-        """Refuse numbers with which nothing could be trained, with an InputError."""
+        """Refuse numbers with which nothing could be trained, with an InputError.
+
+        Example:
+            >>> SegmentationSettings(epochs=0).check()
+            Traceback (most recent call last):
+            hw3.errors.InputError: epochs is 0: choose a number above 0 (a seed may be 0)
+        """
         _check(self, "image_size", "epochs", "batch_size", "learning_rate")
         crop = self.crop_size
         if crop is not None and (crop % 16 or not 0 < crop <= self.image_size):
@@ -71,7 +83,12 @@ class SegmentationSettings:
 
 @dataclass(frozen=True)
 class DetectionSettings:
-    """What both detectors' runs on GTSDB have in common; the defaults are the report's own."""
+    """What both detectors' runs on GTSDB have in common; the defaults are the report's own.
+
+    Example:
+        >>> DetectionSettings(split="official", crop_size=256, crops=480).sign_share
+        0.8
+    """
 
     weights: str = "coco"
     """Start: "coco", "imagenet" (backbone), "random", or a safetensors or state-dict file."""
@@ -107,7 +124,13 @@ class DetectionSettings:
     """Seed of the split, the weights, the crops and the augmentation."""
 
     def check(self) -> None:
-        """Refuse numbers with which nothing could be trained, with an InputError."""
+        """Refuse numbers with which nothing could be trained, with an InputError.
+
+        Example:
+            >>> DetectionSettings(crop_size=256).check()
+            Traceback (most recent call last):
+            hw3.errors.InputError: crop_size 256 needs crops above 0, not 0
+        """
         _check(self, "width", "epochs", "batch_size", "learning_rate", "max_gradient_norm")
         if self.crop_size is not None and min(self.crop_size, self.crops) <= 0:
             raise InputError(f"crop_size {self.crop_size} needs crops above 0, not {self.crops}")
@@ -115,7 +138,12 @@ class DetectionSettings:
 
 @dataclass(frozen=True)
 class FasterRcnnSettings(DetectionSettings):
-    """Two stages: Faster R-CNN on a feature pyramid."""
+    """Two stages: Faster R-CNN on a feature pyramid.
+
+    Example:
+        >>> FasterRcnnSettings(backbone="vgg16-fpn").frozen_blocks
+        2
+    """
 
     backbone: Literal["resnet50-fpn", "vgg16-fpn"] = "resnet50-fpn"
     """ResNet50 as in the report, or VGG16."""
@@ -133,7 +161,12 @@ class FasterRcnnSettings(DetectionSettings):
 
 @dataclass(frozen=True)
 class SsdSettings(DetectionSettings):
-    """One stage: SSD300."""
+    """One stage: SSD300.
+
+    Example:
+        >>> replace(SsdSettings(), tiles=True, crop_size=300, crops=640).weights
+        'coco'
+    """
 
     tiles: bool = False
     """False: the whole image made 300 x 300, as in the report. True: native 300-pixel tiles."""
@@ -143,7 +176,12 @@ class SsdSettings(DetectionSettings):
 
 @dataclass(frozen=True)
 class Profile:
-    """One size of the whole report. The sizes of simulated data are unused for real data."""
+    """One size of the whole report. The sizes of simulated data are unused for real data.
+
+    Example:
+        >>> SAMPLE.simulated, SAMPLE.images, FULL.simulated
+        (True, 200, False)
+    """
 
     name: Literal["smoke", "sample", "start", "full"]
     simulated: bool
@@ -218,7 +256,6 @@ SAMPLE = Profile(
         crop_size=64,
         encoder_weights="random",
         decoder_channels=(64, 48, 32, 16),
-        loss="dice_bce",
         epochs=12,
         batch_size=8,
         learning_rate=3e-3,
@@ -297,6 +334,11 @@ def active() -> Profile:
 
     Raises:
         InputError: if the variable names no profile.
+
+    Example:
+        >>> os.environ["HW3_PROFILE"] = "smoke"
+        >>> active().name
+        'smoke'
     """
     name = os.environ.get("HW3_PROFILE") or "sample"
     if name not in PROFILES:
@@ -305,10 +347,22 @@ def active() -> Profile:
 
 
 def data_folder() -> Path:
-    """Where data sets and their caches are kept: `HW3_DATA`, or `~/.cache/hw3/data`."""
+    """Where data sets and their caches are kept: `HW3_DATA`, or `~/.cache/hw3/data`.
+
+    Example:
+        >>> os.environ["HW3_DATA"] = "/large/disk"
+        >>> data_folder().as_posix()
+        '/large/disk'
+    """
     return Path(os.environ.get("HW3_DATA") or Path.home() / ".cache/hw3/data").expanduser()
 
 
 def runs_folder() -> Path:
-    """Where runs leave records, weights, checkpoints: `HW3_RUNS`, or `~/.cache/hw3/runs`."""
+    """Where runs leave records, weights, checkpoints: `HW3_RUNS`, or `~/.cache/hw3/runs`.
+
+    Example:
+        >>> os.environ["HW3_RUNS"] = "/large/disk/runs"
+        >>> runs_folder().as_posix()
+        '/large/disk/runs'
+    """
     return Path(os.environ.get("HW3_RUNS") or Path.home() / ".cache/hw3/runs").expanduser()

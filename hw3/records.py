@@ -27,7 +27,13 @@ PACKAGES = ("torch", "torchvision", "albumentations", "accelerate", "numpy")
 
 @dataclass
 class RunRecord:
-    """One run. The order of the fields is the order of the keys in the file."""
+    """One run. The order of the fields is the order of the keys in the file.
+
+    Example:
+        >>> record = RunRecord(name="unet", settings={"epochs": 2}, data={"kind": "real"}, seed=0)
+        >>> record.settings["epochs"], record.schema, record.history
+        (2, 1, [])
+    """
 
     name: str
     settings: dict[str, Any]
@@ -54,11 +60,23 @@ class RunRecord:
 
     @property
     def stem(self) -> str:
-        """File name without ending, for the record, its weights and its checkpoint."""
+        """File name without ending, for the record, its weights and its checkpoint.
+
+        Example:
+            >>> RunRecord("unet", settings={}, data={}, seed=0, key="0123456789abcdef").stem
+            'unet-0123456789'
+        """
         return f"{self.name}-{self.key[:10]}"
 
     def save(self, path: Path) -> Path:
-        """Write the record to `path` so that a reader sees the old file or the new, never half."""
+        """Write the record to `path` so that a reader sees the old file or the new, never half.
+
+        Example:
+            >>> record = RunRecord("unet", settings={"epochs": 2}, data={}, seed=0)
+            >>> path = record.save(folder / "unet.json")
+            >>> path.read_text().splitlines()[:4]
+            ['{', ' "name": "unet",', ' "settings": {', '  "epochs": 2']
+        """
         write_atomically(path, _dumps(self.__dict__).encode())
         return path
 
@@ -68,6 +86,12 @@ def load(path: Path) -> RunRecord:
 
     Raises:
         InputError: if the file is no record, or of another schema version.
+
+    Example:
+        >>> record = RunRecord("unet", settings={"epochs": 2}, data={}, seed=0)
+        >>> path = record.save(folder / "unet.json")
+        >>> load(path).settings
+        {'epochs': 2}
     """
     try:
         content = json.loads(Path(path).read_bytes())
@@ -83,7 +107,15 @@ def load(path: Path) -> RunRecord:
 
 
 def find(folder: Path, record: RunRecord) -> RunRecord | None:
-    """The finished run with the same name and key in `folder`, or None: never a stale one."""
+    """The finished run with the same name and key in `folder`, or None: never a stale one.
+
+    Example:
+        >>> record = RunRecord("unet", settings={}, data={}, seed=0, key="0123456789abcdef")
+        >>> record.save(folder / f"{record.stem}.json").name
+        'unet-0123456789.json'
+        >>> find(folder, record).stem
+        'unet-0123456789'
+    """
     path = folder / f"{record.stem}.json"
     if not path.exists():
         return None
@@ -92,7 +124,14 @@ def find(folder: Path, record: RunRecord) -> RunRecord | None:
 
 
 def run_key(settings: Any, fingerprint: str, sources: list[Path]) -> str:
-    """SHA-256 over the settings, the data's fingerprint and the code that decides the result."""
+    """SHA-256 over the settings, the data's fingerprint and the code that decides the result.
+
+    Example:
+        >>> run_key({"epochs": 2}, fingerprint="f00d", sources=[])[:10]
+        '618f3a8c70'
+        >>> run_key({"epochs": 3}, fingerprint="f00d", sources=[])[:10]
+        '210678e970'
+    """
     digest = hashlib.sha256(json.dumps([SCHEMA, settings, fingerprint], sort_keys=True).encode())
     for path in sorted(sources):
         digest.update(f"{path.name}{code_sha256(path)}".encode())
@@ -104,6 +143,14 @@ def code_sha256(path: Path) -> str:
 
     A better description makes no run or data stale. The same file may give another value under
     another version of Python.
+
+    Example:
+        A comment changes nothing, another number does:
+
+        >>> for name, text in {"a": b"x = 1", "b": b"x = 1  # a comment", "c": b"x = 2"}.items():
+        ...     write_atomically(folder / f"{name}.py", text)
+        >>> len({code_sha256(folder / f"{name}.py") for name in "abc"})
+        2
     """
     tree = ast.parse(path.read_bytes(), path)
     for node in ast.walk(tree):
@@ -118,7 +165,12 @@ def _is_text(statement: ast.stmt) -> bool:
 
 
 def provenance() -> dict[str, Any]:
-    """Command, commit, versions and hardware of this process, as fields of a record."""
+    """Command, commit, versions and hardware of this process, as fields of a record.
+
+    Example:
+        >>> sorted(provenance())
+        ['command', 'commit', 'hardware', 'versions']
+    """
     return {
         "command": _command(),
         "commit": _commit(),
@@ -129,13 +181,25 @@ def provenance() -> dict[str, Any]:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, as hexadecimal digits."""
+    """SHA-256 of a file's bytes, as hexadecimal digits.
+
+    Example:
+        >>> write_atomically(folder / "abc.txt", b"abc")
+        >>> file_sha256(folder / "abc.txt")[:16]
+        'ba7816bf8f01cfea'
+    """
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a neighbour, flush it to the disk, rename it over `path`."""
+    """Write a neighbour, flush it to the disk, rename it over `path`.
+
+    Example:
+        >>> write_atomically(folder / "new" / "note.txt", b"all of it")
+        >>> (folder / "new" / "note.txt").read_text()
+        'all of it'
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:

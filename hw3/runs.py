@@ -17,7 +17,15 @@ from hw3.records import RunRecord
 
 
 class Settings(Protocol):
-    """What `SegmentationSettings` and `DetectionSettings` have in common."""
+    """What `SegmentationSettings` and `DetectionSettings` have in common.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from hw3.profiles import SMOKE
+        >>> settings: Settings = replace(SMOKE.segmentation, epochs=3)
+        >>> settings.epochs, settings.batch_size, settings.schedule
+        (3, 8, 'constant')
+    """
 
     seed: int
     epochs: int
@@ -45,6 +53,13 @@ def start_record(
         sources: code files that decide the result.
         weights_field: the setting that says how the network starts. A file is recorded by name
             and content, never by a path on somebody's machine.
+
+    Example:
+        >>> from hw3.profiles import SMOKE
+        >>> data = {"kind": "simulated", "fingerprint": "f00d"}
+        >>> record = start_record("try", "unet", SMOKE.segmentation, data, [], "encoder_weights")
+        >>> record.settings["model"], record.settings["epochs"], record.weights
+        ('unet', 2, {'start': 'random'})
     """
     settings.check()
     chosen = {"model": model} | asdict(settings)
@@ -88,6 +103,18 @@ def find_or_train(
 
     Returns:
         The complete record, and the network in evaluation mode on the accelerator's device.
+
+    Example:
+        >>> def train(record, checkpoint):
+        ...     record.history = [{"seconds": 1.5}]
+        ...     return nn.Linear(2, 1)
+        >>> record = RunRecord("line", settings={}, data={}, seed=0)
+        >>> device = training.make_accelerator()
+        >>> record, model = find_or_train(record, folder, device, lambda: nn.Linear(2, 1), train)
+        >>> record.seconds_training, model.training
+        (1.5, False)
+        >>> sorted(path.name for path in folder.iterdir())
+        ['line-.json', 'line-.safetensors']
     """
     weights = folder / f"{record.stem}.safetensors"
     if (found := records.find(folder, record)) and weights.exists():
@@ -108,6 +135,15 @@ def trained(model: nn.Module, weights: Path, accelerator: Accelerator) -> nn.Mod
         model: of the right shape, with any weights.
         weights: safetensors file.
         accelerator: made for the run's `mixed_precision`.
+
+    Example:
+        >>> line = nn.Linear(2, 1, bias=False)
+        >>> nn.init.constant_(line.weight, 3).tolist()
+        [[3.0, 3.0]]
+        >>> save_weights(line, folder / "line.safetensors")
+        >>> model = nn.Linear(2, 1, bias=False)
+        >>> trained(model, folder / "line.safetensors", training.make_accelerator()).weight.tolist()
+        [[3.0, 3.0]]
     """
     load_weights(model, weights)
     return accelerator.prepare_model(model.eval(), evaluation_mode=True)
@@ -118,6 +154,14 @@ def check_weights(record: RunRecord, weights: Path) -> None:
 
     Raises:
         InputError: if there is no such file, or its content is another.
+
+    Example:
+        >>> record = RunRecord("line", settings={}, data={}, seed=0, weights={"sha256": "f00d"})
+        >>> save_weights(nn.Linear(2, 1), folder / "line.safetensors")
+        >>> check_weights(record, folder / "line.safetensors")
+        Traceback (most recent call last):
+            ...
+        hw3.errors.InputError: ...line.safetensors: these are not the weights of record line
     """
     if not weights.is_file():
         raise InputError(f"{weights}: no such weights file; give --weights")
@@ -131,6 +175,11 @@ def read_all(paths: Sequence[Path], read: Callable[[Path], np.ndarray]) -> dict[
     Raises:
         InputError: with all faults: files that cannot be read, and equal names, whose results
             would overwrite each other.
+
+    Example:
+        >>> images = read_all([Path("a.png"), Path("b.png")], lambda path: np.zeros((2, 3)))
+        >>> {path.name: image.shape for path, image in images.items()}
+        {'a.png': (2, 3), 'b.png': (2, 3)}
     """
     images, faults = {}, []
     for path in paths:
@@ -148,7 +197,18 @@ def read_all(paths: Sequence[Path], read: Callable[[Path], np.ndarray]) -> dict[
 def optimiser(
     settings: Settings, parameters: list[nn.Parameter], samples: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler | None]:
-    """AdamW (Adam, as in the report, where there is no weight decay) and its schedule."""
+    """AdamW (Adam, as in the report, where there is no weight decay) and its schedule.
+
+    Example:
+        Two epochs of 28 // 8 = 3 steps are 6:
+
+        >>> from dataclasses import replace
+        >>> from hw3.profiles import SMOKE
+        >>> settings = replace(SMOKE.segmentation, schedule="one_cycle")
+        >>> optimizer, schedule = optimiser(settings, [nn.Parameter(torch.zeros(1))], samples=28)
+        >>> schedule.total_steps
+        6
+    """
     rate = settings.learning_rate
     optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=settings.weight_decay)
     if settings.schedule == "constant":

@@ -29,7 +29,12 @@ STEEP = 2550
 
 
 class Html(str):
-    """Text that a notebook renders as HTML."""
+    """Text that a notebook renders as HTML.
+
+    Example:
+        >>> print(Html("<b>bold</b> in a notebook, its source elsewhere"))
+        <b>bold</b> in a notebook, its source elsewhere
+    """
 
     def _repr_html_(self) -> str:
         return str(self)
@@ -53,6 +58,16 @@ def score_slider(
         runs: by title, the matches at IoU 0.5 from which precision and recall are counted.
         alt: what is to be seen.
         caption: below it.
+
+    Example:
+        >>> from hw3.detection.ap import match
+        >>> truths = [{"image_id": 0, "boxes_xyxy": [[2, 2, 22, 22]], "labels": [1]}]
+        >>> found = [{"image_id": 0, "category_id": 1, "bbox": [2, 2, 20, 20], "score": 0.9}]
+        >>> image, boxes = np.zeros((30, 40, 3), np.uint8), np.array([[2, 2, 22, 22]])
+        >>> words = {"alt": "A box around a sign.", "caption": "One sign, one detection."}
+        >>> page = score_slider(image, boxes, found, {"one run": match(truths, found)}, **words)
+        >>> page.count("<rect"), page.count("<td>1 of 1</td>")
+        (2, 1)
     """
     true = "".join(_box(x1, y1, x2 - x1, y2 - y1, TRUE, 4) for x1, y1, x2, y2 in boxes_xyxy)
     found = "".join(_named_box(detection) for detection in detections)
@@ -81,6 +96,13 @@ def mask_slider(
         probabilities: (height, width) float in [0, 1].
         alt: what is to be seen.
         caption: below it.
+
+    Example:
+        >>> mask = np.pad(np.ones((4, 4), bool), 6)
+        >>> words = {"alt": "A square with its outline.", "caption": "A square, found at 0.8."}
+        >>> page = mask_slider(np.zeros((16, 16, 3), np.uint8), mask, 0.8 * mask, **words)
+        >>> page.count("<polygon"), page.count("<td>1.000</td>")
+        (1, 1)
     """
     opacity = np.round(255 * probabilities).astype(np.uint8)
     color = np.broadcast_to(np.uint8(PREDICTED_RGB[::-1]), (*opacity.shape, 3))

@@ -31,7 +31,14 @@ SETTINGS = {
 
 @contextmanager
 def report_style() -> Iterator[None]:
-    """The book's matplotlib settings; pyplot forgets the figures made inside."""
+    """The book's matplotlib settings; pyplot forgets the figures made inside.
+
+    Example:
+        >>> with report_style():
+        ...     figure, axes = plt.subplots()
+        >>> axes.spines["top"].get_visible(), plt.get_fignums()
+        (False, [])
+    """
     with plt.rc_context(SETTINGS):
         try:
             yield
@@ -40,13 +47,28 @@ def report_style() -> Iterator[None]:
 
 
 def show_image(axes: Axes, image: np.ndarray, title: str = "") -> None:
-    """Draw an image without ticks, grid or frame."""
+    """Draw an image without ticks, grid or frame.
+
+    Example:
+        >>> axes = plt.figure().add_subplot()
+        >>> show_image(axes, np.zeros((4, 6, 3), dtype=np.uint8), "black")
+        >>> axes.get_title(), axes.images[0].get_size()
+        ('black', (4, 6))
+    """
     axes.imshow(image, cmap="gray" if image.ndim == 2 else None, interpolation="nearest")
     axes.set_title(title, fontsize=8)
     axes.set_axis_off()
 
 
 def outline(axes: Axes, mask: np.ndarray, color: str, style: str = "solid") -> None:
-    """Draw the border of a mask, if it holds anything."""
+    """Draw the border of a mask, if it holds anything.
+
+    Example:
+        >>> axes = plt.figure().add_subplot()
+        >>> outline(axes, np.eye(3, dtype=bool), TRUE)
+        >>> outline(axes, np.zeros((3, 3), dtype=bool), PREDICTED)
+        >>> len(axes.collections)
+        1
+    """
     if mask.any() and not mask.all():
         axes.contour(mask, levels=[0.5], colors=color, linewidths=1.3, linestyles=style)

@@ -10,7 +10,12 @@ from hw3.records import RunRecord
 
 
 class Markdown(str):
-    """Text that a notebook renders as Markdown."""
+    """Text that a notebook renders as Markdown.
+
+    Example:
+        >>> print(Markdown("**bold** in a notebook, plain text elsewhere"))
+        **bold** in a notebook, plain text elsewhere
+    """
 
     def _repr_markdown_(self) -> str:
         return str(self)
@@ -23,6 +28,13 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> Markdown:
         header: names of the columns.
         rows: cells; floats are shown with four decimals, integers with thousands separated, None
             as a dash.
+
+    Example:
+        >>> print(table(["group", "signs", "AP"], [["danger", 1219, 0.5], ["other", None, 0.25]]))
+        | group | signs | AP |
+        | :-- | --: | --: |
+        | danger | 1,219 | 0.5000 |
+        | other | – | 0.2500 |
     """
     lines = [[_shown(cell) for cell in row] for row in (header, *rows)]
     columns = zip(*lines[1:], strict=True) if rows else [()] * len(header)
@@ -31,7 +43,14 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> Markdown:
 
 
 def score(results: dict[str, Any], name: str) -> str:
-    """One score with its 95 % interval, if it has one: `0.861 [0.840, 0.879]`."""
+    """One score with its 95 % interval, if it has one: `0.861 [0.840, 0.879]`.
+
+    Example:
+        >>> print(score({"ap50": 0.8612, "ap50_interval": [0.84, 0.879]}, "ap50"))
+        0.861 [0.840,\N{NO-BREAK SPACE}0.879]
+        >>> score({"ap50": None, "ap50_interval": None}, "ap50")
+        '–'
+    """
     value, interval = results.get(name), results.get(f"{name}_interval")
     if value is None:
         return "–"
@@ -39,7 +58,12 @@ def score(results: dict[str, Any], name: str) -> str:
 
 
 def with_interval(value: float, interval: Sequence[float], form: str = ".3f") -> str:
-    """`0.861 [0.840, 0.879]`; in a narrow column the line breaks before the bracket only."""
+    """`0.861 [0.840, 0.879]`; in a narrow column the line breaks before the bracket only.
+
+    Example:
+        >>> print(with_interval(0.8612, [0.84, 0.879], form=".2f"))
+        0.86 [0.84,\N{NO-BREAK SPACE}0.88]
+    """
     low, high = interval
     return f"{value:{form}} [{low:{form}},\N{NO-BREAK SPACE}{high:{form}}]"
 
@@ -49,6 +73,13 @@ def differences(columns: dict[str, dict[str, Any]]) -> Markdown:
 
     Args:
         columns: each run's settings under its title; all have the same names.
+
+    Example:
+        >>> runs = {"report": {"epochs": 20, "seed": 0}, "ours": {"epochs": 8, "seed": 0}}
+        >>> print(differences(runs))
+        | setting | report | ours |
+        | :-- | --: | --: |
+        | epochs | 20 | 8 |
     """
     texts = [{name: _listed(value) for name, value in own.items()} for own in columns.values()]
     rows = [[name, *(own[name] for own in texts)] for name in texts[0]]
@@ -56,7 +87,13 @@ def differences(columns: dict[str, dict[str, Any]]) -> Markdown:
 
 
 def environment(profile: Profile) -> Markdown:
-    """What this page ran on: profile, data, versions, hardware."""
+    """What this page ran on: profile, data, versions, hardware.
+
+    Example:
+        >>> from hw3.profiles import SMOKE
+        >>> print(environment(SMOKE))
+        Profile **smoke** (simulated data) on ...; python ..., torch ..., torchvision ...
+    """
     found = records.provenance()
     versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
     data = "simulated" if profile.simulated else "real"
@@ -66,7 +103,17 @@ def environment(profile: Profile) -> Markdown:
 
 
 def provenance(record: RunRecord) -> Markdown:
-    """One sentence that says where a record's numbers come from."""
+    """One sentence that says where a record's numbers come from.
+
+    Example:
+        >>> record = RunRecord("unet", settings={"split": "slice"}, data={}, seed=0)
+        >>> record.data, record.commit = {"kind": "real", "slices": 3929}, "c0ffee"
+        >>> record.history, record.seconds_training = [{}] * 20, 90.0
+        >>> record.hardware, record.versions = {"device": "A100", "count": 1}, {"torch": "2.5.0"}
+        >>> print(provenance(record))
+        **Real data**; 3,929 slices, split `slice`, seed 0; 20 epochs, 0:01:30 h of training
+        steps on 1 × A100; torch 2.5.0; commit `c0ffee`.
+    """
     data, versions = record.data, record.versions
     note = f", {data['note']}" if data.get("note") else ""
     spent = timedelta(seconds=round(record.seconds_training))

@@ -28,18 +28,38 @@ from hw3.errors import InputError
 from hw3.records import write_atomically
 
 SampleKey = tuple[int, int]
-"""(epoch, index): what a data set needs to know to return one augmented sample."""
+"""Epoch and index, which a data set needs to know to return one augmented sample."""
 
 
 class Samples(Protocol):
-    """A map-style data set. Samples are dictionaries and hold at least "id", a string."""
+    """A map-style data set. Samples are dictionaries and hold at least "id", a string.
+
+    Example:
+        >>> class Squares:
+        ...     def __len__(self):
+        ...         return 4
+        ...
+        ...     def __getitem__(self, key):
+        ...         epoch, index = key
+        ...         return {"id": str(index), "square": index**2}
+        >>> Squares()[0, 3]
+        {'id': '3', 'square': 9}
+    """
 
     def __len__(self) -> int: ...
     def __getitem__(self, key: SampleKey) -> dict[str, Any]: ...
 
 
 class Interrupted(KeyboardInterrupt):
-    """Training was stopped by a signal, after its state was saved."""
+    """Training was stopped by a signal, after its state was saved.
+
+    Example:
+        >>> try:
+        ...     raise Interrupted("stopped; state saved in unet.checkpoint.pt")
+        ... except KeyboardInterrupt as stopped:
+        ...     print(stopped)
+        stopped; state saved in unet.checkpoint.pt
+    """
 
 
 def make_accelerator(mixed_precision: str = "auto") -> Accelerator:
@@ -47,6 +67,11 @@ def make_accelerator(mixed_precision: str = "auto") -> Accelerator:
 
     Args:
         mixed_precision: "no", "bf16", "fp16", or "auto": the best that a GPU has, "no" on a CPU.
+
+    Example:
+        >>> accelerator = make_accelerator()
+        >>> accelerator.num_processes, accelerator.process_index
+        (1, 0)
     """
     if mixed_precision == "auto":
         gpu = torch.cuda.is_available()
@@ -63,6 +88,10 @@ def epoch_batches(count: int, batch_size: int, seed: int, epoch: int) -> list[li
 
     Raises:
         InputError: if there are fewer samples than one batch takes, or a batch takes none.
+
+    Example:
+        >>> epoch_batches(count=5, batch_size=2, seed=0, epoch=0)
+        [[(0, 2), (0, 4)], [(0, 3), (0, 0)]]
     """
     if not 1 <= batch_size <= count:
         raise InputError(f"batch_size is {batch_size}: choose 1 to the {count} training samples")
@@ -119,6 +148,22 @@ def fit(
         FloatingPointError: at the first loss that is not finite, with the batch's ids.
         Interrupted: after SIGINT or SIGTERM, once the state is saved.
         InputError: if the checkpoint belongs to another run.
+
+    Example:
+        Fit y = 2 x from a slope of 0. The loss is 4 before the first step, 2.25 before the second.
+
+        >>> model = nn.Linear(1, 1, bias=False)
+        >>> nn.init.zeros_(model.weight).item()
+        0.0
+        >>> samples = {(0, index): {"id": str(index), "x": torch.ones(1)} for index in range(4)}
+        >>> def step(model, batch):
+        ...     return {"loss": (model(batch["x"]) - 2 * batch["x"]).square().mean()}
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.125)
+        >>> options = {"epochs": 1, "batch_size": 2, "seed": 0, "accelerator": make_accelerator()}
+        >>> history = fit(model, step, samples, optimizer, **options)
+        epoch 1/1  learning_rate 0.125  seconds ...  loss 3.125
+        >>> history[0]["samples"], model.weight.item()
+        (4, 0.875)
     """
     steps = len(epoch_batches(len(samples), batch_size, seed, 0))
     model, optimizer = accelerator.prepare(model, optimizer)
@@ -179,6 +224,10 @@ def map_in_order(
         function: takes one item and returns a list of results that can be pickled.
         items: the same on every process.
         accelerator: knows the processes.
+
+    Example:
+        >>> map_in_order(lambda item: [item, item**2], [1, 2, 3], make_accelerator())
+        [1, 1, 2, 4, 3, 9]
     """
     rank, world = accelerator.process_index, accelerator.num_processes
     own = [(i, function(items[i])) for i in range(rank, len(items), world)]
@@ -188,7 +237,12 @@ def map_in_order(
 
 
 def epoch_line(entry: dict[str, Any], epochs: int) -> str:
-    """One line for a log: the epoch and its scalar values."""
+    """One line for a log: the epoch and its scalar values.
+
+    Example:
+        >>> epoch_line({"epoch": 1, "loss": 0.25, "validation": {"dice": 0.5}}, epochs=20)
+        'epoch 1/20  loss 0.25  validation dice 0.5'
+    """
     values = entry | {f"validation {k}": v for k, v in entry.get("validation", {}).items()}
     shown = [f"{name} {value:.4g}" for name, value in values.items() if isinstance(value, float)]
     return f"epoch {entry['epoch']}/{epochs}  " + "  ".join(shown)

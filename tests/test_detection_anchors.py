@@ -115,3 +115,4 @@ def test_covered_means_the_best_iou_over_all_anchors(ssd) -> None:
 def test_each_box_is_told_apart() -> None:
     boxes = np.array([square(20, 64, 64), square(5, 64, 64), square(32, 64, 64)])
     assert covered(faster_rcnn(), (128, 128), boxes).tolist() == [True, False, True]
+    assert covered(faster_rcnn(), (128, 128), np.array([])).shape == (0,)

@@ -8,6 +8,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from test_examples import EXAMPLES
 
 import hw3
 
@@ -76,6 +77,11 @@ def test_workflows_run_what_a_person_would(path: Path) -> None:
     jobs = yaml.safe_load(path.read_text())["jobs"].values()
     commands = [step["run"] for job in jobs for step in job["steps"] if "run" in step]
     assert commands and set(commands) <= {"bash .ci/run", "make html"}
+
+
+def test_all_that_the_api_page_shows_has_an_example() -> None:
+    shown = {name: text.partition("\nExample:\n")[2] for name, (_, text) in EXAMPLES.items()}
+    assert shown and [name for name, example in shown.items() if ">>> " not in example] == []
 
 
 def test_the_version_stands_in_one_place() -> None:

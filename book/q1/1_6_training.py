@@ -59,7 +59,7 @@ environment(profile)
 # %% [markdown]
 # ## One loop
 #
-# The report trains with Adam {cite}`kingma2015` and does not state the learning rate. Our full profile takes its epochs, batch size and loss; the smaller profiles are shorter and use a schedule of their own. The sample profile also trains on random crops, half of them laid around a tumour, and adds cross-entropy to the loss: a quarter of the pixels costs a quarter of the time, and a network of convolutions that learnt on crops can be run on whole slices. The call below finds the finished run if there is one with the same settings, data and code; goes on where an interrupted run stopped; or trains.
+# The report trains with Adam {cite}`kingma2015` and does not state the learning rate. Our full profile takes its epochs, batch size and loss; the smaller profiles are shorter and use a schedule of their own. The sample profile also trains on random crops, half of them laid around a tumour: a quarter of the pixels costs a quarter of the time, and a network of convolutions that learnt on crops can be run on whole slices. The call below finds the finished run if there is one with the same settings, data and code; goes on where an interrupted run stopped; or trains.
 
 # %%
 ours, model = experiment.run(
@@ -71,7 +71,7 @@ provenance(ours)
 real = records.load("../runs/lgg-first-run.json")
 provenance(real)
 
-# %% mystnb={"figure": {"name": "fig-1-4", "caption": "Accuracy, loss, IoU and Dice over the epochs, on what passes in training (augmented slices, or crops of them) and on whole validation slices. The loss is that of each run. Above: the real data, from a record. Below: the run of this page."}, "image": {"alt": "Two blocks of four line charts. In both, accuracy, IoU and Dice rise and loss falls over the epochs, for training and validation slices alike. Accuracy starts near its ceiling, so that it shows little."}}
+# %% mystnb={"figure": {"name": "fig-1-4", "caption": "Accuracy, loss, IoU and Dice over the epochs, on what passes in training (augmented slices, or crops of them) and on whole validation slices. Above: the real data, from a record. Below: the run of this page."}, "image": {"alt": "Two blocks of four line charts. In both, accuracy, IoU and Dice rise and loss falls over the epochs, for training and validation slices alike. Accuracy starts near its ceiling, so that it shows little."}}
 figures.curves({"Real data (LGG)": real, f"This page ({kind} data)": ours})
 
 # %% [markdown]

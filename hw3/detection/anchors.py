@@ -33,6 +33,15 @@ def anchor_coverage(
 
     Returns:
         Shares for small, medium, large (by native width) and all; nan for a group without boxes.
+
+    Example:
+        SSD300's smallest boxes are 21 pixels wide:
+
+        >>> from hw3.detection.models import build_ssd300
+        >>> model = build_ssd300(weights="random", width=1 / 16)
+        >>> boxes = np.array([[4, 4, 12, 12], [100, 100, 160, 160]])
+        >>> anchor_coverage(model, (300, 300), boxes)
+        {'small': 0.0, 'medium': nan, 'large': 1.0, 'all': 0.5}
     """
     hit = covered(model, image_size, boxes_xyxy, tiled=tiled, iou_threshold=iou_threshold)
     return share_by_size(hit, np.array([size_group(x2 - x1) for x1, _, x2, _ in boxes_xyxy]))
@@ -49,13 +58,20 @@ def covered(
     """Which boxes some anchor of the model covers at an IoU: (n,) bool.
 
     The arguments are those of `anchor_coverage`.
+
+    Example:
+        >>> from hw3.detection.models import build_ssd300
+        >>> model = build_ssd300(weights="random", width=1 / 16)
+        >>> boxes = np.array([[4, 4, 12, 12], [100, 100, 160, 160]])
+        >>> covered(model, (300, 300), boxes).tolist()
+        [False, True]
     """
     if tiled:
         corners = torch.tensor(tile_origins(*image_size)).repeat(1, 2)
         anchors = (_native_anchors(model, (TILE, TILE)) + corners[:, None]).flatten(0, 1)
     else:
         anchors = _native_anchors(model, image_size)
-    boxes = torch.from_numpy(np.asarray(boxes_xyxy, dtype=np.float32))
+    boxes = torch.from_numpy(np.asarray(boxes_xyxy, dtype=np.float32).reshape(-1, 4))
     chunks = boxes.split(CHUNK)
     best = torch.cat([box_iou(chunk, anchors).max(dim=1).values for chunk in chunks])
     return (best >= iou_threshold).numpy()
@@ -67,6 +83,11 @@ def share_by_size(hit: np.ndarray, size_groups: np.ndarray) -> dict[str, float]:
     Args:
         hit: (n,) bool.
         size_groups: (n,) names of the boxes' sizes.
+
+    Example:
+        >>> sizes = np.array(["small", "small", "large", "large"])
+        >>> share_by_size(np.array([True, False, True, True]), sizes)
+        {'small': 0.5, 'medium': nan, 'large': 1.0, 'all': 0.75}
     """
     members = {name: size_groups == name for name in SIZE_GROUPS} | {"all": size_groups != ""}
     return {

@@ -36,6 +36,13 @@ class Matches:
         truths: (g,) BOX, in order of image id, then as given; their score is 1.
         detections: (n,) BOX, in order of score, then image id, then as given.
         found: (size groups, thresholds, n) int, the truth that each detection found, -1 for none.
+
+    Example:
+        >>> truths = [{"image_id": 7, "boxes_xyxy": [[0, 0, 20, 20]], "labels": [1]}]
+        >>> found = [{"image_id": 7, "category_id": 1, "bbox": [0, 0, 20, 20], "score": 0.9}]
+        >>> matches = match(truths, found)
+        >>> matches.image_ids.tolist(), matches.truths["size_group"].tolist(), matches.found.shape
+        ([7], ['small'], (4, 10, 1))
     """
 
     image_ids: np.ndarray
@@ -57,6 +64,14 @@ def match(
 
     Raises:
         InputError: with all faulty detections.
+
+    Example:
+        An IoU of 22 / 30 is enough for thresholds up to 0.7:
+
+        >>> truths = [{"image_id": 7, "boxes_xyxy": [[0, 0, 30, 30]], "labels": [1]}]
+        >>> found = [{"image_id": 7, "category_id": 1, "bbox": [0, 0, 30, 22], "score": 0.9}]
+        >>> match(truths, found).found[0].flatten().tolist()
+        [0, 0, 0, 0, 0, -1, -1, -1, -1, -1]
     """
     truths = sorted(truths, key=lambda entry: entry["image_id"])
     number = {entry["image_id"]: index for index, entry in enumerate(truths)}
@@ -90,6 +105,19 @@ def precision_recall(
     """Precision, recall and score, (m,) each, when the best 1, 2, ..., m detections are kept.
 
     Recall is nan where there is no truth.
+
+    Example:
+        Two signs, and three detections of which the second finds none:
+
+        >>> signs = [[0, 0, 20, 20], [100, 0, 120, 20]]
+        >>> truths = [{"image_id": 7, "boxes_xyxy": signs, "labels": [1, 1]}]
+        >>> found = [
+        ...     {"image_id": 7, "category_id": 1, "bbox": [x, 0, 20, 20], "score": score}
+        ...     for x, score in ((0, 0.9), (50, 0.8), (100, 0.7))
+        ... ]
+        >>> precision, recall, score = precision_recall(match(truths, found), label=1)
+        >>> precision.round(2).tolist(), recall.tolist()
+        ([1.0, 0.5, 0.67], [0.5, 0.5, 1.0])
     """
     detections, hit, truths = _counted(matches, label, iou_threshold, size_group)
     recall = np.cumsum(hit) / (len(truths) or np.nan)
@@ -97,7 +125,12 @@ def precision_recall(
 
 
 def interpolate(precision: np.ndarray) -> np.ndarray:
-    """The best precision at this or any higher recall, along the last axis."""
+    """The best precision at this or any higher recall, along the last axis.
+
+    Example:
+        >>> interpolate(np.array([1.0, 0.5, 0.75])).tolist()
+        [1.0, 0.75, 0.75]
+    """
     return np.maximum.accumulate(precision[..., ::-1], axis=-1)[..., ::-1]
 
 
@@ -122,6 +155,16 @@ def average_precision(
 
     Returns:
         (...) float in [0, 1], nan (undefined) where there is no truth.
+
+    Example:
+        One of two signs is found, with the best score: precision is 1 up to a recall of 0.5.
+
+        >>> signs = [[0, 0, 20, 20], [100, 0, 120, 20]]
+        >>> truths = [{"image_id": 7, "boxes_xyxy": signs, "labels": [1, 1]}]
+        >>> found = [{"image_id": 7, "category_id": 1, "bbox": [0, 0, 20, 20], "score": 0.9}]
+        >>> area = average_precision(match(truths, found), label=1, interpolation="all")
+        >>> round(float(area), 3)
+        0.5
     """
     detections, hit, truths = _counted(matches, label, iou_threshold, size_group)
     weights = np.ones(len(matches.image_ids), dtype=int) if weights is None else weights
@@ -144,6 +187,15 @@ def mean_average_precision(
     """Mean of `average_precision`, with its options, over the labels for which it is defined.
 
     With the threshold None, the mean over all thresholds that were matched at.
+
+    Example:
+        The sign of label 1 is found, that of label 2 is not; 3 and 4 are not defined.
+
+        >>> signs = [[0, 0, 20, 20], [100, 0, 120, 20]]
+        >>> truths = [{"image_id": 7, "boxes_xyxy": signs, "labels": [1, 2]}]
+        >>> found = [{"image_id": 7, "category_id": 1, "bbox": [0, 0, 20, 20], "score": 0.9}]
+        >>> round(float(mean_average_precision(match(truths, found))), 3)
+        0.5
     """
     if iou_threshold is None:
         each = [mean_average_precision(matches, t, **options) for t in matches.iou_thresholds]
@@ -173,6 +225,15 @@ def bootstrap(
 
     Returns:
         [low, high], or None if the score is defined in no resample.
+
+    Example:
+        Of two images, one is perfect and one is missed: resamples score 0, 0.5 and 1.
+
+        >>> signs = {"boxes_xyxy": [[0, 0, 20, 20]], "labels": [1]}
+        >>> truths = [{"image_id": 1} | signs, {"image_id": 2} | signs]
+        >>> found = [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 20, 20], "score": 0.9}]
+        >>> [round(bound, 3) for bound in bootstrap(match(truths, found), resamples=100)]
+        [0.0, 1.0]
     """
     weights = _resample(matches, resamples, seed)
     values = statistic(matches, weights=weights)
@@ -189,6 +250,13 @@ def scores(matches: Matches, resamples: int = 1000, seed: int = 0) -> dict[str, 
     Returns:
         `ap50`, `ap` (mean over thresholds), `ap_by_threshold` ("0.50" ...), `ap50_by_class`,
         `ap50_by_size`; None for what is undefined.
+
+    Example:
+        >>> truths = [{"image_id": 7, "boxes_xyxy": [[0, 0, 20, 20]], "labels": [1]}]
+        >>> found = [{"image_id": 7, "category_id": 1, "bbox": [0, 0, 20, 20], "score": 0.9}]
+        >>> result = scores(match(truths, found), resamples=10)
+        >>> round(result["ap50"], 3), result["ap50_by_size"]["large"]
+        (1.0, None)
     """
     once = np.ones((1, len(matches.image_ids)), dtype=int)
     weights = np.concatenate([once, _resample(matches, resamples, seed)])

@@ -11,7 +11,7 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else the import asks t
 import albumentations
 
 MIN_VISIBLE = 0.6
-"""A box that keeps less than this share of its area is dropped: what is left is no sign."""
+"""A box that keeps less than this share of its area is dropped, since what is left is no sign."""
 
 
 class Augmentation:
@@ -19,6 +19,14 @@ class Augmentation:
 
     Args:
         seed: of the run.
+
+    Example:
+        The draw is that of an epoch and an index, however often it is asked for:
+
+        >>> augmentation, image = Augmentation(seed=0), np.full((4, 4, 3), 128, np.uint8)
+        >>> first, again = (augmentation(image, epoch=3, index=0) for _ in range(2))
+        >>> first.shape, int(np.abs(first.astype(int) - again).max())
+        ((4, 4, 3), 0)
     """
 
     def __init__(self, seed: int) -> None:
@@ -49,6 +57,14 @@ def cut_boxes(
 
     Returns:
         (k, 4) float32 clipped boxes in the window's pixels, and (k,) indices of those kept.
+
+    Example:
+        A window of 60 pixels holds the first box, and a sixteenth of the second:
+
+        >>> boxes = np.array([[10, 10, 30, 30], [55, 55, 95, 95]])
+        >>> clipped, kept = cut_boxes(boxes, window=(5, 5, 65, 65))
+        >>> clipped.tolist(), kept.tolist()
+        ([[5.0, 5.0, 25.0, 25.0]], [0])
     """
     left, top, right, bottom = window
     clipped = np.clip(boxes_xyxy, (left, top) * 2, (right, bottom) * 2).astype(np.float32)

@@ -20,13 +20,36 @@ NEARLY = 0.05
 
 
 def matches_of(record: RunRecord) -> ap.Matches:
-    """A run's detections, matched to the truths at an IoU of 0.5."""
+    """A run's detections, matched to the truths at an IoU of 0.5.
+
+    Example:
+        >>> truths = [{"image_id": 7, "boxes_xyxy": [[0, 0, 20, 20]], "labels": [1]}]
+        >>> found = [{"image_id": 7, "category_id": 1, "bbox": [0, 0, 20, 20], "score": 0.9}]
+        >>> evidence = {"truths": truths, "detections": found}
+        >>> matches = matches_of(RunRecord("ssd300", {}, data={}, seed=0, evidence=evidence))
+        >>> matches.iou_thresholds.tolist(), matches.found[0].tolist()
+        ([0.5], [[0]])
+    """
     evidence = record.evidence
     return ap.match(evidence["truths"], evidence["detections"], np.array([0.5]))
 
 
 def summary(runs: dict[str, RunRecord]) -> Markdown:
-    """A table of what each run saw and reached: a column a run, under its title."""
+    """A table of what each run saw and reached: a column a run, under its title.
+
+    Example:
+        >>> record = RunRecord("ssd300", {}, data={"split": {"test": [7, 8]}}, seed=0)
+        >>> record.history = [{"samples": 400, "loss": 5.0}, {"samples": 400, "loss": 2.5}]
+        >>> record.results = {"ap50": 0.5, "ap": 0.25}
+        >>> print(summary({"one-stage": record}))
+        | measure | one-stage |
+        | :-- | --: |
+        | crops or images seen | 800 |
+        | loss, mean of the last epoch | 2.5000 |
+        | test images | 2 |
+        | AP at IoU 0.5 | 0.500 |
+        | AP, mean over IoU 0.50 to 0.95 | 0.250 |
+    """
     measures: dict[str, Callable[[RunRecord], object]] = {
         "crops or images seen": lambda own: sum(entry["samples"] for entry in own.history),
         "loss, mean of the last epoch": lambda own: own.history[-1]["loss"],
@@ -39,7 +62,19 @@ def summary(runs: dict[str, RunRecord]) -> Markdown:
 
 
 def found_by_group(record: RunRecord, score_threshold: float = 0.5) -> Markdown:
-    """A table of the signs found and the false alarms of a run, at IoU 0.5, by group and in all."""
+    """A table of the signs found and the false alarms of a run, at IoU 0.5, by group and in all.
+
+    Example:
+        >>> truths = [{"image_id": 7, "boxes_xyxy": [[0, 0, 20, 20]], "labels": [1]}]
+        >>> found = [{"image_id": 7, "category_id": 1, "bbox": [0, 0, 20, 20], "score": 0.9}]
+        >>> evidence = {"truths": truths, "detections": found}
+        >>> print(found_by_group(RunRecord("ssd300", {}, data={}, seed=0, evidence=evidence)))
+        | group | signs | found at any score | found, score ≥ 0.5 | false alarms, score ≥ 0.5 |
+        | :-- | --: | --: | --: | --: |
+        | prohibitory | 1 | 1 | 1 | 0 |
+        ...
+        | all | 1 | 1 | 1 | 0 |
+    """
     matches = matches_of(record)
     rows = []
     for label, group in enumerate(GROUPS, 1):
@@ -59,6 +94,14 @@ def recall_by_size(record: RunRecord) -> dict[str, float]:
     """Share of signs that some detection of their group finds at IoU 0.5, by size and in all.
 
     Any score counts. Sizes without signs have nan.
+
+    Example:
+        >>> signs = [[0, 0, 20, 20], [100, 0, 160, 60]]
+        >>> truths = [{"image_id": 7, "boxes_xyxy": signs, "labels": [1, 1]}]
+        >>> found = [{"image_id": 7, "category_id": 1, "bbox": [0, 0, 20, 20], "score": 0.9}]
+        >>> evidence = {"truths": truths, "detections": found}
+        >>> recall_by_size(RunRecord("ssd300", {}, data={}, seed=0, evidence=evidence))
+        {'small': 1.0, 'medium': nan, 'large': 0.0, 'all': 0.5}
     """
     matches = matches_of(record)
     found = np.isin(np.arange(len(matches.truths)), matches.found[0, 0])
@@ -66,7 +109,21 @@ def recall_by_size(record: RunRecord) -> dict[str, float]:
 
 
 def errors_by_kind(runs: dict[str, RunRecord], score_threshold: float = 0.5) -> Markdown:
-    """A table of the kinds of error: how many each run makes, and the AP at IoU 0.5 each costs."""
+    """A table of the kinds of error: how many each run makes, and the AP at IoU 0.5 each costs.
+
+    Example:
+        The sign is found as one of another group:
+
+        >>> truths = [{"image_id": 7, "boxes_xyxy": [[0, 0, 20, 20]], "labels": [1]}]
+        >>> found = [{"image_id": 7, "category_id": 2, "bbox": [0, 0, 20, 20], "score": 0.9}]
+        >>> evidence = {"truths": truths, "detections": found}
+        >>> record = RunRecord("ssd300", {}, data={}, seed=0, evidence=evidence)
+        >>> print(errors_by_kind({"one-stage": record}))
+        | kind of error | which is | one-stage |
+        | :-- | :-- | --: |
+        | classification | on a sign of another group | 1 (1.000) |
+        ...
+    """
     columns = []
     for record in runs.values():
         matches = matches_of(record)
@@ -92,6 +149,20 @@ def claims(pairs: Sequence[Pair], resamples: int = 1000) -> list[list[str]]:
     Args:
         pairs: of runs, each pair on images of its own.
         resamples: of the bootstrap.
+
+    Example:
+        The first detector finds the sign of both images, the second none:
+
+        >>> signs = {"boxes_xyxy": [[0, 0, 20, 20]], "labels": [1]}
+        >>> truths = [{"image_id": 7} | signs, {"image_id": 8} | signs]
+        >>> box = {"category_id": 1, "bbox": [0, 0, 20, 20], "score": 0.9}
+        >>> found = [{"image_id": 7} | box, {"image_id": 8} | box]
+        >>> pair = [RunRecord("run", {}, data={}, seed=0) for _ in range(2)]
+        >>> pair[0].evidence = {"truths": truths, "detections": found}
+        >>> pair[1].evidence = {"truths": truths, "detections": []}
+        >>> print(*claims([pair], resamples=10)[0], sep="; ")
+        Two stages are better.; two-stage − one-stage;
+        +1.000 [+1.000,\N{NO-BREAK SPACE}+1.000]; holds
     """
     matched = [[matches_of(record) for record in pair] for pair in pairs]
     rows = []
@@ -124,6 +195,19 @@ def margins(
 
     Raises:
         InputError: if the two were matched on different images.
+
+    Example:
+        The first detector finds the sign of one image of two: its AP on two images drawn is 0, 0.5
+        or 1. The second finds none.
+
+        >>> signs = {"boxes_xyxy": [[0, 0, 20, 20]], "labels": [1]}
+        >>> truths = [{"image_id": 7} | signs, {"image_id": 8} | signs]
+        >>> found = [{"image_id": 7, "category_id": 1, "bbox": [0, 0, 20, 20], "score": 0.9}]
+        >>> first, second = (ap.match(truths, own, np.array([0.5])) for own in (found, []))
+        >>> margin = margins(first, second, images=[2], resamples=100)
+        >>> {name: round(values[0], 3) for name, values in margin.items()}
+        {'one detector': 0.25, 'difference, each on its own images': 0.5,
+         'difference, both on the same images': 0.5}
     """
     if not np.array_equal(first.image_ids, second.image_ids):
         raise InputError("the two detectors were matched on different images: use the same")
@@ -148,12 +232,22 @@ def margins(
 
 
 def more(low: float, high: float) -> str:
-    """Verdict on "the first is larger than the second"."""
+    """Verdict on "the first is larger than the second".
+
+    Example:
+        >>> [more(0.01, 0.2), more(-0.1, 0.2), more(-0.3, -0.1)]
+        ['holds', 'not decided', 'fails']
+    """
     return "holds" if low > 0 else "fails" if high < 0 else "not decided"
 
 
 def nearly_equal(low: float, high: float) -> str:
-    """Verdict on "the two hardly differ"."""
+    """Verdict on "the two hardly differ".
+
+    Example:
+        >>> [nearly_equal(-0.02, 0.04), nearly_equal(-0.02, 0.2), nearly_equal(0.1, 0.2)]
+        ['holds', 'not decided', 'fails']
+    """
     if low >= -NEARLY and high <= NEARLY:
         return "holds"
     return "fails" if low > NEARLY or high < -NEARLY else "not decided"

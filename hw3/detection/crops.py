@@ -27,6 +27,16 @@ class CropSamples(torch.utils.data.Dataset):
             anywhere in any image, so that the model sees what is no sign.
         augmentation: applied after the cut.
         seed: of the draws.
+
+    Example:
+        >>> from PIL import Image
+        >>> from hw3.detection.dataset import read_gtsdb
+        >>> Image.new("RGB", (64, 48)).save(folder / "00000.ppm")
+        >>> _ = (folder / "gt.txt").write_text("00000.ppm;10;8;30;28;14")
+        >>> options = {"crop_size": 32, "crops": 5, "sign_share": 1.0, "augmentation": None}
+        >>> samples = CropSamples(read_gtsdb(folder), [0], **options, seed=0)
+        >>> samples[0, 4]["image"].shape, samples[0, 4]["labels"]
+        (torch.Size([3, 32, 32]), tensor([4]))
     """
 
     def __init__(
@@ -97,5 +107,10 @@ class CropSamples(torch.utils.data.Dataset):
 
 
 def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
-    """A batch: lists, since images and numbers of signs may differ in size."""
+    """A batch: lists, since images and numbers of signs may differ in size.
+
+    Example:
+        >>> collate([{"id": "a", "labels": [1, 4]}, {"id": "b", "labels": []}])
+        {'id': ['a', 'b'], 'labels': [[1, 4], []]}
+    """
     return {name: [sample[name] for sample in samples] for name in samples[0]}

@@ -51,6 +51,13 @@ class GtsdbDataset:
         labels: for each image (g,) int64 in 1-4.
         notices: what was put right while reading.
         fingerprint: hash of gt.txt and of every image's name and content.
+
+    Example:
+        >>> Image.new("RGB", (64, 48)).save(folder / "00000.ppm")
+        >>> _ = (folder / "gt.txt").write_text("00000.ppm;10;8;30;28;14")
+        >>> dataset = read_gtsdb(folder)
+        >>> dataset.image_sizes, dataset.boxes_xyxy[0].tolist(), dataset.labels[0].tolist()
+        (((48, 64),), [[10.0, 8.0, 30.0, 28.0]], [4])
     """
 
     folder: Path
@@ -68,11 +75,25 @@ class GtsdbDataset:
         return len(self.image_ids)
 
     def image(self, index: int) -> np.ndarray:
-        """(height, width, 3) uint8 RGB; an InputError if the file cannot be decoded."""
+        """(height, width, 3) uint8 RGB; an InputError if the file cannot be decoded.
+
+        Example:
+            >>> Image.new("RGB", (64, 48), "red").save(folder / "00000.ppm")
+            >>> _ = (folder / "gt.txt").write_text("00000.ppm;10;8;30;28;14")
+            >>> read_gtsdb(folder).image(0)[0, 0].tolist()
+            [255, 0, 0]
+        """
         return read_image(self.paths[index])
 
     def counts(self, image_ids: Iterable[int] | None = None) -> dict[str, dict[str, int]]:
-        """Signs by sign_group, then size_group, in these images (None: in all)."""
+        """Signs by sign_group, then size_group, in these images (None: in all).
+
+        Example:
+            >>> Image.new("RGB", (64, 48)).save(folder / "00000.ppm")
+            >>> _ = (folder / "gt.txt").write_text("00000.ppm;10;8;30;28;14")
+            >>> read_gtsdb(folder).counts()["other"]
+            {'small': 1, 'medium': 0, 'large': 0}
+        """
         wanted = set(self.image_ids if image_ids is None else image_ids)
         table = {group: dict.fromkeys(SIZE_GROUPS, 0) for group in GROUPS}
         for index, image_id in enumerate(self.image_ids):
@@ -81,7 +102,16 @@ class GtsdbDataset:
         return table
 
     def part_counts(self, image_ids: Sequence[int]) -> dict[str, Any]:
-        """Images, images without any sign, and signs as `counts` gives them, in these images."""
+        """Images, images without any sign, and signs as `counts` gives them, in these images.
+
+        Example:
+            >>> for name in ("00000.ppm", "00001.ppm"):
+            ...     Image.new("RGB", (64, 48)).save(folder / name)
+            >>> _ = (folder / "gt.txt").write_text("00000.ppm;10;8;30;28;14")
+            >>> part = read_gtsdb(folder).part_counts([0, 1])
+            >>> part["images"], part["images_without_signs"], part["signs"]["other"]["small"]
+            (2, 1, 1)
+        """
         signs = dict(zip(self.image_ids, map(len, self.labels), strict=True))
         return {
             "images": len(image_ids),
@@ -91,7 +121,14 @@ class GtsdbDataset:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """(height, width, 3) uint8 RGB; an InputError if the file cannot be decoded."""
+    """(height, width, 3) uint8 RGB; an InputError if the file cannot be decoded.
+
+    Example:
+        >>> Image.new("L", (64, 48), 7).save(folder / "road.png")
+        >>> image = read_image(folder / "road.png")
+        >>> image.shape, image[0, 0].tolist()
+        ((48, 64, 3), [7, 7, 7])
+    """
     try:  # by Pillow, because OpenCV passes half a JPEG off as a whole one
         with Image.open(path) as image:
             return np.array(image.convert("RGB"))
@@ -100,12 +137,24 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def group_of(class_id: int) -> int:
-    """The label, 1-4, of a class id, 0-42; a KeyError for any other."""
+    """The label, 1-4, of a class id, 0-42; a KeyError for any other.
+
+    Example:
+        Class 14 is the stop sign:
+
+        >>> group_of(14), GROUPS[group_of(14) - 1]
+        (4, 'other')
+    """
     return _LABELS[class_id]
 
 
 def size_group(width: float) -> str:
-    """small below 32 pixels, medium up to 45, large above."""
+    """small below 32 pixels, medium up to 45, large above.
+
+    Example:
+        >>> [size_group(width) for width in (16, 32, 45, 46)]
+        ['small', 'medium', 'medium', 'large']
+    """
     return SIZE_GROUPS[int(width >= 32) + int(width > 45)]
 
 
@@ -115,6 +164,15 @@ def read_gtsdb(path: Path) -> GtsdbDataset:
     Raises:
         InputError: with all faults: lines of gt.txt that cannot be right, images whose header
             cannot be read, test images beside a gt.txt that is the training part's alone.
+
+    Example:
+        >>> Image.new("RGB", (64, 48)).save(folder / "00000.ppm")
+        >>> _ = (folder / "gt.txt").write_text("00000.ppm;10;8;70;28;14")
+        >>> read_gtsdb(folder)
+        Traceback (most recent call last):
+            ...
+        hw3.errors.InputError: ...: 1 fault(s), put gt.txt right, or unpack the archive again:
+          gt.txt line 1: the box leaves the image, which is 64 x 48
     """
     folder = next((f for f in (path, path / "FullIJCNN2013") if (f / "gt.txt").is_file()), path)
     names = re.compile(r"[0-9]{5}\.(jpe?g|png|ppm)", re.IGNORECASE)  # the last one is preferred
@@ -160,6 +218,12 @@ def fetch_gtsdb(source: str, folder: Path) -> Path:
 
     Raises:
         InputError: if the source is none of these.
+
+    Example:
+        >>> (folder / "FullIJCNN2013").mkdir()
+        >>> fetch_gtsdb(str(folder / "FullIJCNN2013"), folder).name
+        'FullIJCNN2013'
+        >>> root = fetch_gtsdb("download", folder)  # doctest: +SKIP
     """
     if (path := Path(source).expanduser()).is_dir():
         return path
@@ -177,6 +241,10 @@ def split_random(
 
     Returns:
         Sorted ids for train and test, and for validation if that share of the rest is not 0.
+
+    Example:
+        >>> split_random(range(10), seed=0, validation_share=0.25)
+        {'train': [0, 2, 5, 7, 8, 9], 'validation': [1, 3], 'test': [4, 6]}
     """
     rest, test = _draw(image_ids, test_share, (seed, 0))
     return _parts(rest, test, validation_share, seed)
@@ -185,7 +253,12 @@ def split_random(
 def split_official(
     image_ids: Iterable[int], seed: int = 0, validation_share: float = 0.0
 ) -> dict[str, list[int]]:
-    """The competition's split: images from 600 on test. Otherwise as `split_random`."""
+    """The competition's split: images from 600 on test. Otherwise as `split_random`.
+
+    Example:
+        >>> split_official([0, 599, 600, 899])
+        {'train': [0, 599], 'test': [600, 899]}
+    """
     ids = sorted(set(image_ids))
     return _parts([i for i in ids if i < 600], [i for i in ids if i >= 600], validation_share, seed)
 

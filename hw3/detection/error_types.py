@@ -34,6 +34,16 @@ class Errors:
         kinds: (n,) str, `HIT` or one of `KINDS`, in the order of `matches.detections`.
         truths: (n,) int, the truth that a classification or localisation error is about, or -1.
         missed: (g,) bool, truths that no detection found and none of those errors is about.
+
+    Example:
+        The sign is found as one of another group:
+
+        >>> from hw3.detection.ap import match
+        >>> truths = [{"image_id": 7, "boxes_xyxy": [[0, 0, 20, 20]], "labels": [1]}]
+        >>> found = [{"image_id": 7, "category_id": 2, "bbox": [0, 0, 20, 20], "score": 0.9}]
+        >>> errors = find_errors(match(truths, found))
+        >>> errors.kinds.tolist(), errors.truths.tolist(), errors.missed.tolist()
+        (['classification'], [0], [False])
     """
 
     kinds: np.ndarray
@@ -49,6 +59,18 @@ def find_errors(matches: Matches) -> Errors:
 
     Args:
         matches: matched at an IoU of 0.5, among others.
+
+    Example:
+        IoU is 1, 1/3 and 0:
+
+        >>> from hw3.detection.ap import match
+        >>> truths = [{"image_id": 7, "boxes_xyxy": [[0, 0, 20, 20]], "labels": [1]}]
+        >>> found = [
+        ...     {"image_id": 7, "category_id": 1, "bbox": [x, 0, 20, 20], "score": score}
+        ...     for x, score in ((0, 0.9), (10, 0.8), (50, 0.7))
+        ... ]
+        >>> find_errors(match(truths, found)).kinds.tolist()
+        ['hit', 'localisation', 'background']
     """
     found = _found(matches)
     kinds = np.full(len(found), HIT, dtype="U14")
@@ -74,6 +96,15 @@ def mend(matches: Matches, errors: Errors, kind: str) -> Matches:
         matches: matched at an IoU of 0.5, among others; the result keeps that threshold alone.
         errors: of these matches.
         kind: one of `KINDS`.
+
+    Example:
+        >>> from hw3.detection.ap import match
+        >>> truths = [{"image_id": 7, "boxes_xyxy": [[0, 0, 20, 20]], "labels": [1]}]
+        >>> found = [{"image_id": 7, "category_id": 2, "bbox": [0, 0, 20, 20], "score": 0.9}]
+        >>> matches = match(truths, found)
+        >>> mended = mend(matches, find_errors(matches), "classification")
+        >>> matches.detections["label"].tolist(), mended.detections["label"].tolist()
+        ([2], [1])
     """
     found, truths, detections = _found(matches).copy(), matches.truths, matches.detections.copy()
     if kind == "missed":
@@ -99,6 +130,15 @@ def costs(matches: Matches, errors: Errors) -> dict[str, float]:
     """What each kind costs: mean AP at IoU 0.5 without it, minus mean AP as it is.
 
     Kinds do not add up to what the AP lacks: errors hide one another. nan if AP is undefined.
+
+    Example:
+        >>> from hw3.detection.ap import match
+        >>> truths = [{"image_id": 7, "boxes_xyxy": [[0, 0, 20, 20]], "labels": [1]}]
+        >>> found = [{"image_id": 7, "category_id": 2, "bbox": [0, 0, 20, 20], "score": 0.9}]
+        >>> matches = match(truths, found)
+        >>> cost = costs(matches, find_errors(matches))
+        >>> round(cost["classification"], 3), cost["background"]
+        (1.0, 0.0)
     """
     measured = mean_average_precision(matches, FOREGROUND)
     return {
@@ -108,14 +148,44 @@ def costs(matches: Matches, errors: Errors) -> dict[str, float]:
 
 
 def counts(matches: Matches, errors: Errors, score_threshold: float = 0.5) -> dict[str, int]:
-    """How many errors of each kind have at least this score; missed signs count whatever it is."""
+    """How many errors of each kind have at least this score; missed signs count whatever it is.
+
+    Example:
+        A detection far from the only sign, and a second that is not sure enough to be counted:
+
+        >>> from hw3.detection.ap import match
+        >>> truths = [{"image_id": 7, "boxes_xyxy": [[0, 0, 20, 20]], "labels": [1]}]
+        >>> found = [
+        ...     {"image_id": 7, "category_id": 1, "bbox": [50, 50, 20, 20], "score": score}
+        ...     for score in (0.9, 0.4)
+        ... ]
+        >>> matches = match(truths, found)
+        >>> number = counts(matches, find_errors(matches), score_threshold=0.5)
+        >>> {kind: number[kind] for kind in number if number[kind]}
+        {'background': 1, 'missed': 1}
+    """
     confident = matches.detections["score"] >= score_threshold
     found = {kind: int((confident & (errors.kinds == kind)).sum()) for kind in KINDS}
     return found | {"missed": int(errors.missed.sum())}
 
 
 def worst_images(matches: Matches, errors: Errors, count: int = 12) -> list[int]:
-    """Ids of the images with the most errors: wrong detections by score, missed signs as 1 each."""
+    """Ids of the images with the most errors: wrong detections by score, missed signs as 1 each.
+
+    Example:
+        Image 8 has a missed sign and a false alarm, image 7 no error:
+
+        >>> from hw3.detection.ap import match
+        >>> signs = {"boxes_xyxy": [[0, 0, 20, 20]], "labels": [1]}
+        >>> truths = [{"image_id": 7} | signs, {"image_id": 8} | signs]
+        >>> found = [
+        ...     {"image_id": image_id, "category_id": 1, "bbox": [x, 0, 20, 20], "score": 0.9}
+        ...     for image_id, x in ((7, 0), (8, 50))
+        ... ]
+        >>> matches = match(truths, found)
+        >>> worst_images(matches, find_errors(matches))
+        [8]
+    """
     cost = np.bincount(
         matches.detections["image"],
         matches.detections["score"] * (errors.kinds != HIT),

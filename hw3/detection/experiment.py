@@ -52,6 +52,12 @@ def prepare(profile: Profile, source: str | None = None) -> tuple[GtsdbDataset, 
 
     Simulated roads are made on the spot. Real ones are looked for in `source`, then in the data
     folder, then downloaded.
+
+    Example:
+        >>> from hw3.profiles import SMOKE
+        >>> dataset, kind = prepare(SMOKE)
+        >>> len(dataset), kind
+        (10, 'simulated')
     """
     folder = data_folder()
     if source is None and profile.simulated:
@@ -93,6 +99,16 @@ def run(
 
     Returns:
         The record, and the trained model in evaluation mode.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from hw3.profiles import SMOKE
+        >>> dataset, kind = prepare(SMOKE)
+        >>> settings = replace(SMOKE.faster_rcnn, crops=4)
+        >>> record, model = run(settings, dataset, kind=kind, name="try", folder=folder)
+        epoch 1/1  learning_rate 0.0001  seconds ...  loss ...
+        >>> len(record.evidence["truths"]), sorted(record.results)[:2]
+        (2, ['ap', 'ap50'])
     """
     accelerator = training.make_accelerator(settings.mixed_precision)
     split = SPLITS[settings.split](dataset, settings.seed)
@@ -117,7 +133,15 @@ def run(
 
 
 def build(settings: DetectionSettings, weights: str) -> nn.Module:
-    """The detector that the settings describe."""
+    """The detector that the settings describe.
+
+    Example:
+        >>> from hw3.profiles import SMOKE
+        >>> type(build(SMOKE.faster_rcnn, "random")).__name__
+        'FasterRCNN'
+        >>> type(build(SMOKE.ssd300, "random")).__name__
+        'SSD'
+    """
     if isinstance(settings, SsdSettings):
         return build_ssd300(
             weights=weights,
@@ -141,7 +165,18 @@ def build(settings: DetectionSettings, weights: str) -> nn.Module:
 
 
 def train_step(model: nn.Module, batch: dict[str, Any]) -> dict[str, Tensor]:
-    """One forward pass: torchvision's summed loss."""
+    """One forward pass: torchvision's summed loss.
+
+    Example:
+        >>> from hw3.profiles import SMOKE
+        >>> model = build(SMOKE.ssd300, "random").train()
+        >>> batch = {"image": [torch.zeros(3, 300, 300, dtype=torch.uint8)]}
+        >>> batch["boxes"] = [torch.tensor([[5.0, 5.0, 45.0, 45.0]])]
+        >>> batch["labels"] = [torch.tensor([4])]
+        >>> loss = train_step(model, batch)["loss"]
+        >>> loss.shape, loss.requires_grad
+        (torch.Size([]), True)
+    """
     images = [image.float() / 255 for image in batch["image"]]
     pairs = zip(batch["boxes"], batch["labels"], strict=True)
     targets = [{"boxes": boxes, "labels": labels} for boxes, labels in pairs]
@@ -149,7 +184,15 @@ def train_step(model: nn.Module, batch: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def detect(settings: DetectionSettings, model: nn.Module, image: np.ndarray) -> Detections:
-    """Signs in one image (height, width, 3) uint8, whole or in tiles as the settings say."""
+    """Signs in one image (height, width, 3) uint8, whole or in tiles as the settings say.
+
+    Example:
+        >>> from hw3.profiles import SMOKE
+        >>> model = build(SMOKE.ssd300, "random")
+        >>> found = detect(SMOKE.ssd300, model, np.zeros((300, 450, 3), np.uint8))
+        >>> sorted(found), found["boxes_xyxy"].shape[1:]
+        (['boxes_xyxy', 'labels', 'scores'], (4,))
+    """
     device = next(model.parameters()).device
     pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
     pixels = pixels.to(device).float() / 255
@@ -168,6 +211,14 @@ def evidence(
 
     Detections are rounded (to 0.01 pixels and four digits of score): what is scored is what is
     kept.
+
+    Example:
+        >>> from hw3.profiles import SMOKE
+        >>> dataset, _ = prepare(SMOKE)
+        >>> model = build(SMOKE.faster_rcnn, "random")
+        >>> kept = evidence(SMOKE.faster_rcnn, model, dataset, [0, 1], training.make_accelerator())
+        >>> [truth["image_id"] for truth in kept["truths"]]
+        [0, 1]
     """
     number = {image_id: index for index, image_id in enumerate(dataset.image_ids)}
 
@@ -189,7 +240,13 @@ def evidence(
 
 
 def to_coco(image_id: int, found: Detections) -> list[dict[str, Any]]:
-    """One image's detections in COCO's results format: bbox is [x, y, width, height]."""
+    """One image's detections in COCO's results format: bbox is [x, y, width, height].
+
+    Example:
+        >>> found = {"boxes_xyxy": np.array([[10, 20, 40, 60]]), "labels": [4], "scores": [0.87654]}
+        >>> to_coco(7, found)
+        [{'image_id': 7, 'category_id': 4, 'bbox': [10.0, 20.0, 30.0, 40.0], 'score': 0.8765}]
+    """
     columns = (found["boxes_xyxy"], found["labels"], found["scores"])
     return [
         {
@@ -203,14 +260,31 @@ def to_coco(image_id: int, found: Detections) -> list[dict[str, Any]]:
 
 
 def example_images(record: RunRecord, count: int = 6) -> list[int]:
-    """Test images to look at, by a rule: evenly spaced through those that hold signs."""
+    """Test images to look at, by a rule: evenly spaced through those that hold signs.
+
+    Example:
+        >>> truths = [{"image_id": 7, "labels": [1]}, {"image_id": 8, "labels": []}]
+        >>> truths += [{"image_id": 9, "labels": [2]}, {"image_id": 10, "labels": [3, 4]}]
+        >>> record = RunRecord("ssd300", {}, data={}, seed=0, evidence={"truths": truths})
+        >>> example_images(record, count=2)
+        [7, 10]
+    """
     with_signs = [truth["image_id"] for truth in record.evidence["truths"] if truth["labels"]]
     places = np.linspace(0, len(with_signs) - 1, min(count, len(with_signs))).round().astype(int)
     return [with_signs[place] for place in places]
 
 
 def derive_results(record: RunRecord) -> dict[str, Any]:
-    """Every entry of `record.results`, computed anew from `record.evidence`."""
+    """Every entry of `record.results`, computed anew from `record.evidence`.
+
+    Example:
+        >>> truths = [{"image_id": 7, "boxes_xyxy": [[0, 0, 20, 20]], "labels": [1]}]
+        >>> found = [{"image_id": 7, "category_id": 1, "bbox": [0, 0, 20, 20], "score": 0.9}]
+        >>> record = RunRecord("ssd300", {}, data={}, seed=0)
+        >>> record.evidence = {"truths": truths, "detections": found}
+        >>> round(derive_results(record)["ap50"], 3)
+        1.0
+    """
     return ap.scores(ap.match(record.evidence["truths"], record.evidence["detections"]))
 
 
@@ -219,6 +293,17 @@ def predict_evidence(record: RunRecord, source: str, weights: Path) -> dict[str,
 
     Raises:
         InputError: if the data or the weights are not those of the record.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from hw3.profiles import SMOKE
+        >>> source = simulate_gtsdb(folder, images=3, seed=0, width=160, height=96)
+        >>> dataset, settings = read_gtsdb(source), replace(SMOKE.faster_rcnn, crops=4)
+        >>> record, _ = run(settings, dataset, kind="simulated", name="try", folder=folder)
+        epoch 1/1  learning_rate 0.0001  seconds ...
+        >>> found = predict_evidence(record, str(source), folder / f"{record.stem}.safetensors")
+        >>> record.data["split"]["test"], [truth["image_id"] for truth in found["truths"]]
+        ([2], [2])
     """
     runs.check_weights(record, weights)
     dataset = read_gtsdb(fetch_gtsdb(source, data_folder()))
@@ -243,6 +328,17 @@ def predict_files(
 
     Yields:
         Each file written.
+
+    Example:
+        >>> from hw3.profiles import SMOKE
+        >>> settings, weights = SMOKE.ssd300, folder / "try.safetensors"
+        >>> data = {"fingerprint": "f00d"}
+        >>> record = runs.start_record("try", "ssd300", settings, data, [], "weights")
+        >>> runs.save_weights(build(settings, "random"), weights)
+        >>> record.weights["sha256"] = records.file_sha256(weights)
+        >>> _ = cv2.imwrite(str(folder / "road.png"), np.zeros((96, 160, 3), np.uint8))
+        >>> [path.name for path in predict_files([folder / "road.png"], record, weights, folder)]
+        ['road.json', 'road_boxes.png']
     """
     settings = settings_of(record)
     runs.check_weights(record, weights)
@@ -262,7 +358,14 @@ def predict_files(
 
 
 def settings_of(record: RunRecord) -> DetectionSettings:
-    """The settings of a record, as the dataclass they were."""
+    """The settings of a record, as the dataclass they were.
+
+    Example:
+        >>> chosen = {"model": "ssd300", "width": 0.25, "tiles": True}
+        >>> settings = settings_of(RunRecord("try", chosen, data={}, seed=0))
+        >>> type(settings).__name__, settings.width, settings.tiles
+        ('SsdSettings', 0.25, True)
+    """
     chosen = dict(record.settings)
     kind = MODELS[chosen.pop("model")]
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in chosen.items()})

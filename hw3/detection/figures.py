@@ -28,7 +28,17 @@ SIZE_LABELS = ("small\n(< 32 px)", "medium\n(32-45 px)", "large\n(> 45 px)")
 
 
 def annotated_sign(dataset: GtsdbDataset, index: int, margin: int = 60) -> Figure:
-    """Figure 2.1: the largest sign of an image, and its surroundings, with its box and names."""
+    """Figure 2.1: the largest sign of an image, and its surroundings, with its box and names.
+
+    Example:
+        >>> from PIL import Image
+        >>> from hw3.detection.dataset import read_gtsdb
+        >>> Image.new("RGB", (64, 48)).save(folder / "00000.ppm")
+        >>> _ = (folder / "gt.txt").write_text("00000.ppm;10;8;30;28;14")
+        >>> print(annotated_sign(read_gtsdb(folder), 0).axes[1].get_title())
+        stop
+        other, 20 px wide
+    """
     boxes = dataset.boxes_xyxy[index]
     sign = int(np.argmax(boxes[:, 2] - boxes[:, 0]))
     x1, y1, x2, y2 = boxes[sign].astype(int)
@@ -46,19 +56,47 @@ def annotated_sign(dataset: GtsdbDataset, index: int, margin: int = 60) -> Figur
 
 
 def histogram_by_group(dataset: GtsdbDataset, image_ids: Iterable[int]) -> Figure:
-    """Figures 2.2, 2.4, 2.6: how many signs of each group."""
+    """Figures 2.2, 2.4, 2.6: how many signs of each group.
+
+    Example:
+        >>> from PIL import Image
+        >>> from hw3.detection.dataset import read_gtsdb
+        >>> Image.new("RGB", (64, 48)).save(folder / "00000.ppm")
+        >>> _ = (folder / "gt.txt").write_text("00000.ppm;10;8;30;28;14")
+        >>> figure = histogram_by_group(read_gtsdb(folder), [0])
+        >>> [int(bar.get_height()) for bar in figure.axes[0].patches]
+        [0, 0, 0, 1]
+    """
     counts = dataset.counts(image_ids)
     return _bars(GROUPS, [sum(counts[group].values()) for group in GROUPS])
 
 
 def histogram_by_size(dataset: GtsdbDataset, image_ids: Iterable[int]) -> Figure:
-    """Figures 2.3, 2.5, 2.7: how many signs of each size."""
+    """Figures 2.3, 2.5, 2.7: how many signs of each size.
+
+    Example:
+        >>> from PIL import Image
+        >>> from hw3.detection.dataset import read_gtsdb
+        >>> Image.new("RGB", (64, 48)).save(folder / "00000.ppm")
+        >>> _ = (folder / "gt.txt").write_text("00000.ppm;10;8;30;28;14")
+        >>> figure = histogram_by_size(read_gtsdb(folder), [0])
+        >>> [int(bar.get_height()) for bar in figure.axes[0].patches]
+        [1, 0, 0]
+    """
     counts = dataset.counts(image_ids)
     return _bars(SIZE_LABELS, [sum(counts[g][size] for g in GROUPS) for size in SIZE_GROUPS])
 
 
 def ap_by_threshold(runs: dict[str, RunRecord]) -> Figure:
-    """Figures 2.8, 2.12: mean AP over the four groups against the IoU threshold."""
+    """Figures 2.8, 2.12: mean AP over the four groups against the IoU threshold.
+
+    Example:
+        >>> record = RunRecord("ssd300", {}, data={}, seed=0)
+        >>> record.results["ap_by_threshold"] = {"0.50": 0.8, "0.75": 0.6}
+        >>> record.results["ap_by_threshold_interval"] = {"0.50": [0.7, 0.9], "0.75": [0.5, 0.7]}
+        >>> ap_by_threshold({"one-stage": record}).axes[0].lines[0].get_ydata()
+        array([0.8, 0.6])
+    """
     with report_style():
         figure, axes = plt.subplots(figsize=(6.5, 3.2))
         for (title, record), color in zip(runs.items(), (TRAINED, MUTED), strict=False):
@@ -68,17 +106,45 @@ def ap_by_threshold(runs: dict[str, RunRecord]) -> Figure:
 
 
 def ap_by_group(runs: dict[str, RunRecord]) -> Figure:
-    """Figures 2.9, 2.13: AP at IoU 0.5 of each sign group."""
+    """Figures 2.9, 2.13: AP at IoU 0.5 of each sign group.
+
+    Example:
+        >>> record = RunRecord("ssd300", {}, data={}, seed=0)
+        >>> record.results["ap50_by_class"] = dict.fromkeys(GROUPS, 0.8)
+        >>> record.results["ap50_by_class_interval"] = dict.fromkeys(GROUPS, [0.7, 0.9])
+        >>> figure = ap_by_group({"one-stage": record})
+        >>> [text.get_text() for text in figure.axes[0].texts]
+        ['0.80', '0.80', '0.80', '0.80']
+    """
     return _points(runs, "ap50_by_class", dict(zip(GROUPS, GROUPS, strict=True)))
 
 
 def ap_by_size(runs: dict[str, RunRecord]) -> Figure:
-    """Figures 2.10, 2.14: mean AP at IoU 0.5 of each size."""
+    """Figures 2.10, 2.14: mean AP at IoU 0.5 of each size.
+
+    Example:
+        >>> record = RunRecord("ssd300", {}, data={}, seed=0)
+        >>> record.results["ap50_by_size"] = {"small": 0.5, "medium": 0.8, "large": 0.9}
+        >>> record.results["ap50_by_size_interval"] = dict.fromkeys(SIZE_GROUPS, [0.4, 1.0])
+        >>> figure = ap_by_size({"one-stage": record})
+        >>> [text.get_text() for text in figure.axes[0].texts]
+        ['0.50', '0.80', '0.90']
+    """
     return _points(runs, "ap50_by_size", dict(zip(SIZE_GROUPS, SIZE_LABELS, strict=True)))
 
 
 def compared(runs: dict[str, RunRecord]) -> Figure:
-    """Figure 2.16: a two-stage and a one-stage run, by IoU threshold and by size."""
+    """Figure 2.16: a two-stage and a one-stage run, by IoU threshold and by size.
+
+    Example:
+        >>> record = RunRecord("run", {}, data={}, seed=0)
+        >>> for key, names in {"ap_by_threshold": ["0.50"], "ap50_by_size": SIZE_GROUPS}.items():
+        ...     record.results[key] = dict.fromkeys(names, 0.8)
+        ...     record.results[f"{key}_interval"] = dict.fromkeys(names, [0.7, 0.9])
+        >>> figure = compared({"two-stage": record, "one-stage": record})
+        >>> [line.get_label() for line in figure.axes[0].lines]
+        ['two-stage', 'one-stage']
+    """
     with report_style():
         figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2))
         for number, (title, record) in enumerate(runs.items()):
@@ -106,6 +172,16 @@ def boxes(
         detections: in COCO's results format, of any images.
         score_threshold: those below it are left out.
         columns: images beside each other.
+
+    Example:
+        >>> from PIL import Image
+        >>> from hw3.detection.dataset import read_gtsdb
+        >>> Image.new("RGB", (64, 48)).save(folder / "00000.ppm")
+        >>> _ = (folder / "gt.txt").write_text("00000.ppm;10;8;30;28;14")
+        >>> found = [{"image_id": 0, "category_id": 4, "bbox": [10, 8, 20, 20], "score": 0.9}]
+        >>> figure = boxes(read_gtsdb(folder), [0], found)
+        >>> [text.get_text() for text in figure.axes[0].texts]
+        ['other 0.90']
     """
     number = {image_id: index for index, image_id in enumerate(dataset.image_ids)}
     rows = max(1, -(-len(image_ids) // columns))
@@ -131,6 +207,12 @@ def error_costs(panels: dict[str, dict[str, dict[str, float]]]) -> Figure:
 
     Args:
         panels: by title of the panel, then by detector: AP lost, by kind of error.
+
+    Example:
+        >>> lost = {"missed": 0.25, "background": 0.05}
+        >>> figure = error_costs({"real data": {"two-stage": lost, "one-stage": lost}})
+        >>> [text.get_text() for text in figure.axes[0].texts]
+        ['0.250', '0.050', '0.250', '0.050']
     """
     with report_style():
         figure, axes = plt.subplots(
@@ -153,7 +235,13 @@ def error_costs(panels: dict[str, dict[str, dict[str, float]]]) -> Figure:
 
 
 def margins(images: Sequence[int], found: dict[str, list[float]]) -> Figure:
-    """Figure 3.5: how far a score may lie from the truth, against the number of test images."""
+    """Figure 3.5: how far a score may lie from the truth, against the number of test images.
+
+    Example:
+        >>> found = {"one detector": [0.1, 0.05], "apart": [0.14, 0.07], "together": [0.12, 0.06]}
+        >>> [line.get_label() for line in margins([100, 400], found).axes[0].lines]
+        ['one detector', 'apart', 'together']
+    """
     with report_style():
         figure, axes = plt.subplots(figsize=(6.5, 3.4))
         for (name, own), color in zip(found.items(), (MUTED, ONE_STAGE, TWO_STAGE), strict=True):
@@ -170,6 +258,15 @@ def coverage(boxes_xyxy: np.ndarray, covered: dict[str, np.ndarray], signs: int 
         boxes_xyxy: (n, 4) true boxes.
         covered: (n,) bool by way of looking: one-stage, one-stage, two-stage.
         signs: in a point; each point is the mean of so many signs next to each other in width.
+
+    Example:
+        Two small signs that are not covered, and two large ones that are:
+
+        >>> signs = np.array([[0, 0, width, width] for width in (16, 20, 80, 90)])
+        >>> hit = np.array([False, False, True, True])
+        >>> figure = coverage(signs, dict.fromkeys(("whole", "tiles", "two-stage"), hit), signs=2)
+        >>> figure.axes[0].lines[0].get_xydata().tolist()
+        [[18.0, 0.0], [85.0, 1.0]]
     """
     widths = boxes_xyxy[:, 2] - boxes_xyxy[:, 0]
     bins = np.array_split(np.argsort(widths), max(1, len(widths) // signs))
@@ -193,6 +290,12 @@ def predicted_and_measured(panels: dict[str, tuple[dict, dict]]) -> Figure:
 
     Args:
         panels: by title: the shares covered and the shares found, each by size.
+
+    Example:
+        >>> share = {"small": 0.2, "medium": 0.8, "large": 1.0}
+        >>> figure = predicted_and_measured({"real data": (share, share)})
+        >>> [line.get_label() for line in figure.axes[0].lines]
+        ['covered', 'found']
     """
     with report_style():
         figure, grid = plt.subplots(1, len(panels), figsize=(8, 3), sharey=True, squeeze=False)
@@ -217,7 +320,14 @@ def predicted_and_measured(panels: dict[str, tuple[dict, dict]]) -> Figure:
 
 
 def precision_recall(precision: np.ndarray, recall: np.ndarray, envelope: np.ndarray) -> Figure:
-    """A precision-recall curve as measured, and its interpolation, whose area is the AP."""
+    """A precision-recall curve as measured, and its interpolation, whose area is the AP.
+
+    Example:
+        >>> precision, recall = np.array([1.0, 0.5, 0.75]), np.array([0.5, 0.5, 1.0])
+        >>> figure = precision_recall(precision, recall, envelope=np.array([1.0, 0.75, 0.75]))
+        >>> [text.get_text() for text in figure.axes[0].texts]
+        ['area = average precision']
+    """
     levels = np.append(np.zeros_like(recall[:1]), recall)  # the area begins at recall 0
     heights = np.append(envelope[:1], envelope)
     with report_style():

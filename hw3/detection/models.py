@@ -72,6 +72,16 @@ def build_faster_rcnn(
 
     Raises:
         InputError: if settings contradict each other, or the weights cannot be had or do not fit.
+
+    Example:
+        A sixteenth of the box head's 1024 channels, four labels and the background:
+
+        >>> sizes = [(16, 24), (32, 48), (64, 96), (128, 192)]
+        >>> model = build_faster_rcnn(
+        ...     backbone="vgg16-fpn", weights="random", anchor_sizes=sizes, width=1 / 16
+        ... )
+        >>> model.roi_heads.box_predictor.cls_score
+        Linear(in_features=64, out_features=5, bias=True)
     """
     levels = 5 if backbone == "resnet50-fpn" else 4
     if len(anchor_sizes) != levels:
@@ -122,6 +132,11 @@ def build_ssd300(
 
     Raises:
         InputError: if the weights cannot be had or do not fit.
+
+    Example:
+        >>> model = build_ssd300(weights="random", width=1 / 16)
+        >>> model.transform.min_size, model.head.classification_head.num_columns
+        ((300,), 5)
     """
     whole = _detector_state(weights, ssd.SSD300_VGG16_Weights.COCO_V1, width)
     features = vgg16_features("random" if whole else weights)
@@ -155,6 +170,13 @@ def total_loss(model: nn.Module, images: list[Tensor], targets: list[dict[str, T
         model: built here.
         images: float (3, height, width) in [0, 1].
         targets: one an image: boxes float (g, 4) xyxy, labels int64 (g,) from 1; g may be 0.
+
+    Example:
+        >>> model = build_ssd300(weights="random", width=1 / 16).train()
+        >>> target = {"boxes": torch.tensor([[5.0, 5.0, 45.0, 45.0]]), "labels": torch.tensor([4])}
+        >>> loss = total_loss(model, [torch.zeros(3, 300, 300)], [target])
+        >>> loss.shape, loss.requires_grad
+        (torch.Size([]), True)
     """
     check_targets(targets)
     return sum(model(images, targets).values())
@@ -164,6 +186,13 @@ def check_targets(targets: list[dict[str, Tensor]]) -> None:
     """Refuse, with all faults in one InputError, boxes without area and labels of the background.
 
     The loss of a box without area is not finite, or torchvision stops at it.
+
+    Example:
+        >>> flat = {"boxes": torch.tensor([[5.0, 5.0, 5.0, 9.0]]), "labels": torch.tensor([4])}
+        >>> check_targets([flat])
+        Traceback (most recent call last):
+            ...
+        hw3.errors.InputError: target 0: box [5.0, 5.0, 5.0, 9.0] has no area. Drop such boxes ...
     """
     faults = []
     for place, target in enumerate(targets):
@@ -177,13 +206,27 @@ def check_targets(targets: list[dict[str, Tensor]]) -> None:
 
 
 def predict(model: nn.Module, image: Tensor) -> Detections:
-    """Detections in a whole image, float (3, height, width) in [0, 1]. Sets evaluation mode."""
+    """Detections in a whole image, float (3, height, width) in [0, 1]. Sets evaluation mode.
+
+    Example:
+        >>> model = build_ssd300(weights="random", width=1 / 16)
+        >>> found = predict(model, torch.zeros(3, 300, 300))
+        >>> sorted(found), found["boxes_xyxy"].shape[1:]
+        (['boxes_xyxy', 'labels', 'scores'], (4,))
+    """
     return predict_batch(model, [image])[0]
 
 
 @torch.no_grad()
 def predict_batch(model: nn.Module, images: Sequence[Tensor]) -> list[Detections]:
-    """As `predict`, for several images at once."""
+    """As `predict`, for several images at once.
+
+    Example:
+        >>> model = build_ssd300(weights="random", width=1 / 16)
+        >>> found = predict_batch(model, [torch.zeros(3, 300, 300), torch.zeros(3, 200, 400)])
+        >>> [detections["boxes_xyxy"].shape[1:] for detections in found]
+        [(4,), (4,)]
+    """
     device = next(model.parameters()).device
     found = model.eval()([image.to(device) for image in images])
     names = {"boxes_xyxy": "boxes", "labels": "labels", "scores": "scores"}

@@ -22,6 +22,13 @@ def draw_sign(class_id: int, size: int) -> np.ndarray:
 
     Returns:
         (size, size, 4) uint8 RGBA, antialiased, transparent outside the sign's shape.
+
+    Example:
+        The corner of a round sign is transparent:
+
+        >>> sign = draw_sign(SIGN_NAMES.index("no traffic both ways"), size=32)
+        >>> sign.shape, int(sign[0, 0, 3])
+        ((32, 32, 4), 0)
     """
     sign = draw(DRAWINGS["signs"][SIGN_NAMES[class_id]], size).copy()
     sign[..., :3] = np.rint(sign[..., :3] * (255 / np.maximum(sign[..., 3:], 1))).clip(0, 255)
@@ -34,6 +41,11 @@ def draw(commands: str, size: int) -> np.ndarray:
 
     Returns:
         (size, size, 4) uint8 RGBA, antialiased, colours premultiplied by alpha; read only.
+
+    Example:
+        >>> image = draw("disc white 80 0 0", size=10)
+        >>> image.shape, image[5, 5].tolist(), int(image[0, 0, 3])
+        ((10, 10, 4), [238, 238, 238, 255], 0)
     """
     unit = SUPERSAMPLING * size / 200
     canvas = np.zeros((SUPERSAMPLING * size, SUPERSAMPLING * size, 4), np.uint8)

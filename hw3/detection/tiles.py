@@ -17,7 +17,7 @@ from hw3.detection.models import Detections, predict_batch
 
 TILE = 300
 OVERLAP = 132
-"""More than GTSDB's largest sign, 127 pixels, and a border on both sides: 32 tiles an image."""
+"""More than GTSDB's largest sign, 127 pixels, and a border on both sides; 32 tiles an image."""
 MATCH_THRESHOLD = 0.45
 """IoU above which two detections of one label are one; torchvision's SSD has the same."""
 BORDER = 2.0
@@ -30,6 +30,10 @@ def tile_origins(
     """Upper left corners (x, y) of tiles that cover the image, row by row.
 
     Neighbours overlap by at least `overlap` pixels, evenly; an image smaller than a tile has one.
+
+    Example:
+        >>> tile_origins(height=300, width=600)
+        [(0, 0), (150, 0), (300, 0)]
     """
 
     def starts(side: int) -> list[int]:
@@ -50,6 +54,13 @@ def predict_tiled(model: nn.Module, image: Tensor, batch_size: int = 8) -> Detec
 
     Returns:
         As `hw3.detection.models.predict`.
+
+    Example:
+        >>> from hw3.detection.models import build_ssd300
+        >>> model = build_ssd300(weights="random", width=1 / 16)
+        >>> found = predict_tiled(model, torch.zeros(3, 300, 600))
+        >>> sorted(found), found["boxes_xyxy"].shape[1:]
+        (['boxes_xyxy', 'labels', 'scores'], (4,))
     """
     height, width = image.shape[1:]
     padded = pad(image, (0, max(0, TILE - width), 0, max(0, TILE - height)))
@@ -70,6 +81,18 @@ def merge(
         tiles: detections of each tile, in its own pixels.
         origins: (x, y) of each tile.
         image_size: (height, width) of the image.
+
+    Example:
+        One sign, seen by two tiles:
+
+        >>> tiles = [
+        ...     {"boxes_xyxy": np.float32([[200, 50, 240, 90]]), "scores": np.float32([0.75])},
+        ...     {"boxes_xyxy": np.float32([[50, 50, 90, 90]]), "scores": np.float32([0.5])},
+        ... ]
+        >>> tiles = [tile | {"labels": np.array([1])} for tile in tiles]
+        >>> merged = merge(tiles, [(0, 0), (150, 0)], image_size=(300, 450))
+        >>> merged["boxes_xyxy"].tolist(), merged["scores"].tolist()
+        ([[200.0, 50.0, 240.0, 90.0]], [0.75])
     """
     height, width = image_size
     parts = []

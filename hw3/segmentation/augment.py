@@ -23,6 +23,14 @@ class Augmentation:
     Args:
         seed: of the run.
         without: names of transforms to leave out, see `TRANSFORMS`.
+
+    Example:
+        Turned or mirrored, a diagonal stays one:
+
+        >>> augmentation, image = Augmentation(seed=0), np.zeros((3, 3, 3), np.uint8)
+        >>> image, mask = augmentation(image, np.eye(3, dtype=np.uint8), epoch=0, index=0)
+        >>> image.shape, int(mask.sum()), int(mask[1, 1])
+        ((3, 3, 3), 3, 1)
     """
 
     def __init__(self, seed: int, without: tuple[str, ...] = ()) -> None:

@@ -40,6 +40,18 @@ class LggDataset:
         masks: (n, size, size) uint8 in {0, 1}.
         native_masks: (n, height, width) uint8 in {0, 1}, as published: what scores are counted on.
         fingerprint: hash of every file's name and content.
+
+    Example:
+        >>> dataset = LggDataset(
+        ...     patient_ids=np.array(["TCGA_DU_1", "TCGA_DU_1", "TCGA_HT_2"]),
+        ...     slice_indices=np.array([1, 2, 1]),
+        ...     images=np.zeros((3, 16, 16, 3), np.uint8),
+        ...     masks=np.zeros((3, 16, 16), np.uint8),
+        ...     native_masks=np.zeros((3, 32, 32), np.uint8),
+        ...     fingerprint="f00d",
+        ... )
+        >>> len(dataset), dataset.images[0].shape
+        (3, (16, 16, 3))
     """
 
     patient_ids: np.ndarray
@@ -53,11 +65,26 @@ class LggDataset:
         return len(self.patient_ids)
 
     def slice_id(self, index: int) -> str:
-        """The stem of the slice's file."""
+        """The stem of the slice's file.
+
+        Example:
+            >>> from hw3.segmentation.simulate import simulate_lgg
+            >>> root = simulate_lgg(folder, patients=1, slices=2, size=32, seed=0)
+            >>> read_lgg(root, size=16, cache=folder).slice_id(1)
+            'TCGA_DU_4000_20030426_2'
+        """
         return f"{self.patient_ids[index]}_{self.slice_indices[index]}"
 
     def split_ids(self, split: dict[str, np.ndarray]) -> dict[str, dict[str, list[int]]]:
-        """A split as plain data: the slices of each patient in each part."""
+        """A split as plain data: the slices of each patient in each part.
+
+        Example:
+            >>> from hw3.segmentation.simulate import simulate_lgg
+            >>> root = simulate_lgg(folder, patients=1, slices=3, size=32, seed=0)
+            >>> dataset = read_lgg(root, size=16, cache=folder)
+            >>> dataset.split_ids({"train": np.array([0, 2]), "test": np.array([1])})
+            {'train': {'TCGA_DU_4000_20030426': [1, 3]}, 'test': {'TCGA_DU_4000_20030426': [2]}}
+        """
         return {
             part: {
                 str(patient): self.slice_indices[own][self.patient_ids[own] == patient].tolist()
@@ -80,6 +107,13 @@ def read_lgg(folder: Path, *, size: int, cache: Path) -> LggDataset:
         InputError: with all faults of all files, each with its path: no slices at all, an image
             without mask or the reverse, sizes that differ, a file that cannot be decoded, mask
             values other than {0, 255} or {0, 1}.
+
+    Example:
+        >>> from hw3.segmentation.simulate import simulate_lgg
+        >>> root = simulate_lgg(folder, patients=1, slices=2, size=32, seed=0)
+        >>> dataset = read_lgg(root, size=16, cache=folder)
+        >>> dataset.images.shape, dataset.native_masks.shape
+        ((2, 16, 16, 3), (2, 32, 32))
     """
     if size <= 0 or size % 16:
         raise InputError(f"image_size is {size}: choose a multiple of 16, such as 128 or 256")
@@ -103,6 +137,12 @@ def find_slices(folder: Path) -> list[tuple[Path, Path]]:
 
     Raises:
         InputError: if there are none, or some have no partner.
+
+    Example:
+        >>> from hw3.segmentation.simulate import simulate_lgg
+        >>> pairs = find_slices(simulate_lgg(folder, patients=1, slices=2, size=32, seed=0))
+        >>> [(image.name[-6:], mask.name[-11:]) for image, mask in pairs]
+        [('_1.tif', '_1_mask.tif'), ('_2.tif', '_2_mask.tif')]
     """
     pairs, faults = _pair_files(folder)
     _report(faults)
@@ -116,6 +156,13 @@ def split_by_slice(dataset: LggDataset, seed: int) -> dict[str, np.ndarray]:
 
     Returns:
         Sorted indices for train, validation, test.
+
+    Example:
+        >>> from hw3.segmentation.simulate import simulate_lgg
+        >>> root = simulate_lgg(folder, patients=1, slices=10, size=32, seed=0)
+        >>> split = split_by_slice(read_lgg(root, size=16, cache=folder), seed=0)
+        >>> {part: indices.tolist() for part, indices in split.items()}
+        {'train': [0, 1, 2, 3, 5, 7, 8, 9], 'validation': [4], 'test': [6]}
     """
     held_out = round(0.1 * len(dataset))
     order = np.random.default_rng(seed).permutation(len(dataset))
@@ -129,6 +176,14 @@ def split_by_patient(dataset: LggDataset, seed: int) -> dict[str, np.ndarray]:
 
     Returns:
         Sorted indices of slices for train, validation, test.
+
+    Example:
+        >>> from hw3.segmentation.simulate import simulate_lgg
+        >>> root = simulate_lgg(folder, patients=6, slices=2, size=32, seed=0)
+        >>> dataset = read_lgg(root, size=16, cache=folder)
+        >>> split = split_by_patient(dataset, seed=0)
+        >>> {part: len(np.unique(dataset.patient_ids[own])) for part, own in split.items()}
+        {'train': 4, 'validation': 1, 'test': 1}
     """
     generator = np.random.default_rng(seed)
     patients = np.unique(dataset.patient_ids)
@@ -164,6 +219,14 @@ class SliceSamples(torch.utils.data.Dataset):
         tumour_share: share of the crops that hold a tumour pixel drawn at random, of any slice;
             the others lie anywhere in the sample's own slice.
         seed: of the draws.
+
+    Example:
+        >>> from hw3.segmentation.simulate import simulate_lgg
+        >>> root = simulate_lgg(folder, patients=1, slices=2, size=32, seed=0)
+        >>> dataset = read_lgg(root, size=32, cache=folder)
+        >>> sample = SliceSamples(dataset, np.array([0, 1]), crop_size=16)[0, 1]
+        >>> sample["image"].shape, sample["mask"].shape
+        (torch.Size([3, 16, 16]), torch.Size([1, 16, 16]))
     """
 
     def __init__(
@@ -226,6 +289,13 @@ def fetch_lgg(source: str, folder: Path) -> Path:
 
     Raises:
         InputError: if the source is none of these, or holds no slices.
+
+    Example:
+        >>> from hw3.segmentation.simulate import simulate_lgg
+        >>> root = simulate_lgg(folder, patients=1, slices=1, size=32, seed=0)
+        >>> fetch_lgg(str(root), folder).name
+        'kaggle_3m'
+        >>> root = fetch_lgg("kaggle", folder)  # doctest: +SKIP
     """
     if source == "kaggle":
         found = _from_kaggle()
@@ -246,6 +316,11 @@ def read_image(path: Path) -> np.ndarray:
 
     Raises:
         InputError: if it cannot be decoded, or is anything else.
+
+    Example:
+        >>> tifffile.imwrite(folder / "slice.tif", np.zeros((4, 5), np.uint8))
+        >>> read_image(folder / "slice.tif").shape
+        (4, 5, 3)
     """
     image = _read_tiff(path) if path.suffix.lower() in (".tif", ".tiff") else _read_other(path)
     image = image[..., None] if image.ndim == 2 else image

@@ -49,6 +49,12 @@ def prepare(
         profile: decides between the two, and the sizes.
         source: real data from elsewhere, see `hw3.segmentation.dataset.fetch_lgg`.
         size: side to decode to, if it is not the profile's `image_size`.
+
+    Example:
+        >>> from hw3.profiles import SMOKE
+        >>> dataset, kind = prepare(SMOKE)
+        >>> len(dataset), kind
+        (36, 'simulated')
     """
     folder, size = data_folder(), size or profile.segmentation.image_size
     if source is None and profile.simulated:
@@ -91,6 +97,16 @@ def run(
 
     Returns:
         The record, and the trained model in evaluation mode.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from hw3.profiles import SMOKE
+        >>> dataset, kind = prepare(SMOKE)
+        >>> settings = replace(SMOKE.segmentation, epochs=1)
+        >>> record, model = run(settings, dataset, kind=kind, name="try", folder=folder)
+        epoch 1/1  learning_rate 0.003  seconds ...  validation dice ...
+        >>> {part: results["slices"] for part, results in record.results.items()}
+        {'train': 28, 'validation': 4, 'test': 4}
     """
     if dataset.images.shape[1] != settings.image_size:
         raise InputError(
@@ -160,13 +176,29 @@ def _train(
 
 
 def build(settings: SegmentationSettings, encoder_weights: str) -> UNetVGG16:
-    """The network that the settings describe, in the memory layout that convolutions like."""
+    """The network that the settings describe, in the memory layout that convolutions like.
+
+    Example:
+        >>> from hw3.profiles import SMOKE
+        >>> build(SMOKE.segmentation, "random").head
+        Conv2d(8, 1, kernel_size=(1, 1), stride=(1, 1))
+    """
     model = UNetVGG16(encoder_weights, settings.decoder_channels)
     return model.to(memory_format=torch.channels_last)
 
 
 def train_step(model: nn.Module, batch: dict[str, Any], loss: Any) -> dict[str, Tensor]:
-    """One forward pass: the loss, and the counts and batch means that figure 1.4 draws."""
+    """One forward pass: the loss, and the counts and batch means that figure 1.4 draws.
+
+    Example:
+        >>> from hw3.profiles import SMOKE
+        >>> model = build(SMOKE.segmentation, "random")
+        >>> sides = {"image": (2, 3, 32, 32), "mask": (2, 1, 32, 32)}
+        >>> batch = {name: torch.zeros(shape, dtype=torch.uint8) for name, shape in sides.items()}
+        >>> values = train_step(model, batch, loss=dice_loss)
+        >>> values["counts"].shape, values["pixels"].item()
+        (torch.Size([3]), 2048)
+    """
     mask = batch["mask"]
     logits = model(to_unit_range(batch["image"]))
     with torch.no_grad():
@@ -182,7 +214,12 @@ def train_step(model: nn.Module, batch: dict[str, Any], loss: Any) -> dict[str, 
 
 
 def to_unit_range(images: Tensor) -> Tensor:
-    """(batch, 3, height, width) uint8 to float in [0, 1], channels last."""
+    """(batch, 3, height, width) uint8 to float in [0, 1], channels last.
+
+    Example:
+        >>> to_unit_range(torch.full((1, 3, 1, 1), 51, dtype=torch.uint8)).flatten()
+        tensor([0.2000, 0.2000, 0.2000])
+    """
     return images.to(memory_format=torch.channels_last).float() / 255
 
 
@@ -197,6 +234,12 @@ def predict(model: nn.Module, images: np.ndarray, native: tuple[int, int]) -> np
 
     Returns:
         (n, height, width) float32 in [0, 1].
+
+    Example:
+        >>> from hw3.profiles import SMOKE
+        >>> model = build(SMOKE.segmentation, "random").eval()
+        >>> predict(model, np.zeros((1, 32, 32, 3), np.uint8), native=(64, 48)).shape
+        (1, 64, 48)
     """
     return _to_native(_logits(model, images), native).sigmoid().cpu().numpy()
 
@@ -216,6 +259,14 @@ def count(
     Returns:
         The counts, and the mean over the slices of the loss of their batch (at the network's
         resolution), which is how a validation loss is commonly stated.
+
+    Example:
+        >>> from hw3.profiles import SMOKE
+        >>> dataset, _ = prepare(SMOKE)
+        >>> model = build(SMOKE.segmentation, "random").eval()
+        >>> counts, loss = count(model, dataset, np.array([0, 5]), training.make_accelerator())
+        >>> counts.slice_indices.tolist(), counts.pixels
+        ([1, 6], 4096)
     """
     native = dataset.native_masks.shape[1:]
 
@@ -265,6 +316,17 @@ def ranked_examples(
 
     Returns:
         Their indices in the data set; fewer where there are not so many.
+
+    Example:
+        Slices 0 and 2 hold tumour, and 2 is segmented better:
+
+        >>> from hw3.profiles import SMOKE
+        >>> dataset, _ = prepare(SMOKE)
+        >>> names = (dataset.patient_ids[:3], dataset.slice_indices[:3])
+        >>> numbers = np.array([[5, 0, 9], [0, 3, 0], [5, 0, 1]])
+        >>> counts = SliceCounts(*names, *numbers, pixels=4096)
+        >>> ranked_examples(dataset, counts).tolist()
+        [2, 0, 1]
     """
     numbers = {dataset.slice_id(index): index for index in range(len(dataset))}
     slice_dice = dice(counts.true_positive, counts.false_positive, counts.false_negative)
@@ -281,7 +343,16 @@ def ranked_examples(
 
 
 def derive_results(record: RunRecord) -> dict[str, Any]:
-    """Every entry of `record.results`, computed anew from `record.evidence`."""
+    """Every entry of `record.results`, computed anew from `record.evidence`.
+
+    Example:
+        >>> columns = (["a", "b"], [1, 1], [6, 0], [2, 3], [2, 0])
+        >>> own = SliceCounts(*map(np.array, columns), pixels=100).to_evidence()
+        >>> evidence = {"pixels_per_slice": 100, "train": own, "validation": own, "test": own}
+        >>> record = RunRecord("unet", {"batch_size": 2}, data={}, seed=0, evidence=evidence)
+        >>> round(derive_results(record)["test"]["dice"], 3)
+        0.632
+    """
     pixels, batch_size = record.evidence["pixels_per_slice"], record.settings["batch_size"]
     counts = {
         part: SliceCounts.from_evidence(record.evidence[part], pixels)
@@ -295,6 +366,18 @@ def predict_evidence(record: RunRecord, source: str, weights: Path) -> dict[str,
 
     Raises:
         InputError: if the data or the weights are not those of the record.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from hw3.profiles import SMOKE
+        >>> source = simulate_lgg(folder, patients=1, slices=10, size=32, seed=0)
+        >>> dataset = read_lgg(source, size=32, cache=folder)
+        >>> settings = replace(SMOKE.segmentation, epochs=1)
+        >>> record, _ = run(settings, dataset, kind="simulated", name="try", folder=folder)
+        epoch 1/1  learning_rate 0.003  seconds ...
+        >>> found = predict_evidence(record, str(source), folder / f"{record.stem}.safetensors")
+        >>> sorted(found), found["pixels_per_slice"]
+        (['pixels_per_slice', 'test', 'train', 'validation'], 1024)
     """
     runs.check_weights(record, weights)
     settings = _settings_of(record)
@@ -322,6 +405,17 @@ def predict_files(
 
     Yields:
         Each file written.
+
+    Example:
+        >>> from hw3.profiles import SMOKE
+        >>> settings, weights = SMOKE.segmentation, folder / "try.safetensors"
+        >>> data = {"fingerprint": "f00d"}
+        >>> record = runs.start_record("try", "unet", settings, data, [], "encoder_weights")
+        >>> runs.save_weights(build(settings, "random"), weights)
+        >>> record.weights["sha256"] = records.file_sha256(weights)
+        >>> _ = cv2.imwrite(str(folder / "slice.png"), np.zeros((40, 60, 3), np.uint8))
+        >>> [path.name for path in predict_files([folder / "slice.png"], record, weights, folder)]
+        ['slice_mask.png', 'slice_overlay.png']
     """
     settings = _settings_of(record)
     side = (settings.image_size, settings.image_size)

@@ -29,7 +29,15 @@ from hw3.style import (
 
 
 def slices_with_masks(dataset: LggDataset, indices: Sequence[int]) -> Figure:
-    """Figure 1.1: slices above their masks."""
+    """Figure 1.1: slices above their masks.
+
+    Example:
+        >>> from hw3.profiles import SMOKE
+        >>> from hw3.segmentation.experiment import prepare
+        >>> dataset, _ = prepare(SMOKE)
+        >>> len(slices_with_masks(dataset, [0, 1, 2]).axes)
+        6
+    """
     images, masks = dataset.images[list(indices)], dataset.masks[list(indices)]
     return _pairs(images, masks, [dataset.slice_id(index) for index in indices])
 
@@ -37,7 +45,15 @@ def slices_with_masks(dataset: LggDataset, indices: Sequence[int]) -> Figure:
 def augmented_slices(
     dataset: LggDataset, indices: Sequence[int], augmentation: Augmentation, epoch: int = 0
 ) -> Figure:
-    """Figure 1.2: the same, each after one random draw of the transforms."""
+    """Figure 1.2: the same, each after one random draw of the transforms.
+
+    Example:
+        >>> from hw3.profiles import SMOKE
+        >>> from hw3.segmentation.experiment import prepare
+        >>> dataset, _ = prepare(SMOKE)
+        >>> len(augmented_slices(dataset, [0, 1, 2], Augmentation(seed=0)).axes)
+        6
+    """
     drawn = [
         augmentation(np.array(dataset.images[index]), np.array(dataset.masks[index]), epoch, index)
         for index in indices
@@ -52,6 +68,13 @@ def architecture(model: UNetVGG16, size: int) -> Figure:
     Args:
         model: measured with one forward pass on the CPU.
         size: side of the input in pixels.
+
+    Example:
+        The first block's two convolutions have (3 × 9 + 1) × 64 and (64 × 9 + 1) × 64 parameters:
+
+        >>> figure = architecture(UNetVGG16("random"), size=32)
+        >>> [text.get_text() for text in figure.axes[0].texts[:3]]
+        ['VGG16 block 1', '64 × 32 × 32', '38,720 frozen']
     """
     shapes = _output_shapes(model, size)
     levels = len(model.encoder)
@@ -84,6 +107,13 @@ def curves(runs: dict[str, RunRecord]) -> Figure:
 
     Args:
         runs: finished runs by the title of their block.
+
+    Example:
+        >>> values = {"accuracy": 0.99, "loss": 0.4, "iou": 0.5, "dice": 0.67}
+        >>> history = [{"epoch": epoch, "train": values, "validation": values} for epoch in (1, 2)]
+        >>> figure = curves({"U-Net": RunRecord("unet", {}, data={}, seed=0, history=history)})
+        >>> [axes.get_title(loc="left") for axes in figure.axes]
+        ['Accuracy', 'Loss', 'IoU', 'Dice']
     """
     with report_style():
         figure = plt.figure(figsize=(8, 5 * len(runs)))
@@ -119,6 +149,14 @@ def evaluation(
         indices: of n slices.
         probabilities: (n, height, width) at native resolution.
         threshold: above it, a pixel is called tumour.
+
+    Example:
+        >>> from hw3.profiles import SMOKE
+        >>> from hw3.segmentation.experiment import prepare
+        >>> dataset, _ = prepare(SMOKE)
+        >>> figure = evaluation(dataset, [0, 3], np.zeros((2, 64, 64)))
+        >>> [axes.get_title() for axes in figure.axes[:2]]
+        ['rightly empty', 'tumour missed']
     """
     columns = 5
     rows = -(-len(indices) // columns)

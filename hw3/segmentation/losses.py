@@ -8,7 +8,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from hw3.errors import InputError
 
 SMOOTH = 1.0
-"""Added to numerator and denominator, in pixels: an empty mask predicted empty has loss 0."""
+"""Pixels added to numerator and denominator, so that an empty mask predicted empty has loss 0."""
 
 
 def dice_loss(logits: Tensor, mask: Tensor) -> Tensor:
@@ -20,6 +20,14 @@ def dice_loss(logits: Tensor, mask: Tensor) -> Tensor:
 
     Returns:
         Scalar in [0, 1).
+
+    Example:
+        One of two tumour pixels found, no false one: 1 - (2 + 1) / (1 + 2 + 1).
+
+        >>> import torch
+        >>> logits = torch.tensor([[[[100.0, -100.0, -100.0]]]])
+        >>> dice_loss(logits, torch.tensor([[[[1, 1, 0]]]]))
+        tensor(0.2500)
     """
     return tversky_loss(logits, mask, false_positive_weight=0.5, false_negative_weight=0.5)
 
@@ -40,6 +48,14 @@ def tversky_loss(
         mask: same shape, values 0 and 1.
         false_positive_weight: a.
         false_negative_weight: b; larger than a where a missed tumour is worse than a false one.
+
+    Example:
+        One of two tumour pixels found, no false one: 1 - (1 + 0.5) / (1 + 0.7 + 0.5).
+
+        >>> import torch
+        >>> logits = torch.tensor([[[[100.0, -100.0, -100.0]]]])
+        >>> tversky_loss(logits, torch.tensor([[[[1, 1, 0]]]]))
+        tensor(0.3182)
     """
     _check(logits, mask)
     probability, mask = logits.float().sigmoid(), mask.float()
@@ -56,6 +72,13 @@ def dice_bce_loss(logits: Tensor, mask: Tensor) -> Tensor:
     Args:
         logits: (batch, 1, height, width).
         mask: same shape, values 0 and 1.
+
+    Example:
+        A tumour pixel at probability 0.5: 1 - (1 + 1) / (0.5 + 1 + 1), plus log 2.
+
+        >>> import torch
+        >>> dice_bce_loss(torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1))
+        tensor(0.8931)
     """
     return dice_loss(logits, mask) + binary_cross_entropy_with_logits(logits.float(), mask.float())
 

@@ -23,6 +23,18 @@ class SliceCounts:
         slice_indices: (n,) int64.
         true_positive, false_positive, false_negative: (n,) int64 pixels.
         pixels: pixels a slice, tumour or not.
+
+    Example:
+        >>> counts = SliceCounts(
+        ...     patient_ids=np.array(["a", "a", "b"]),
+        ...     slice_indices=np.array([1, 2, 1]),
+        ...     true_positive=np.array([6, 0, 0]),
+        ...     false_positive=np.array([2, 3, 0]),
+        ...     false_negative=np.array([2, 0, 0]),
+        ...     pixels=100,
+        ... )
+        >>> dice(counts.true_positive, counts.false_positive, counts.false_negative).tolist()
+        [0.75, 0.0, 1.0]
     """
 
     patient_ids: np.ndarray
@@ -37,16 +49,41 @@ class SliceCounts:
 
     @property
     def tumour(self) -> np.ndarray:
-        """(n,) bool: which slices hold tumour in truth."""
+        """Which slices hold tumour in truth, as (n,) bool.
+
+        Example:
+            Slice 1 has 6 pixels hit, 2 false and 2 missed; slice 2 has 3 false ones:
+
+            >>> columns = (["a", "a"], [1, 2], [6, 0], [2, 3], [2, 0])
+            >>> SliceCounts(*map(np.array, columns), pixels=100).tumour.tolist()
+            [True, False]
+        """
         return self.true_positive + self.false_negative > 0
 
     @property
     def predicted(self) -> np.ndarray:
-        """(n,) bool: in which slices tumour was predicted."""
+        """In which slices tumour was predicted, as (n,) bool.
+
+        Example:
+            Slice 1 has 6 pixels hit, 2 false and 2 missed; slice 2 has 3 false ones:
+
+            >>> columns = (["a", "a"], [1, 2], [6, 0], [2, 3], [2, 0])
+            >>> SliceCounts(*map(np.array, columns), pixels=100).predicted.tolist()
+            [True, True]
+        """
         return self.true_positive + self.false_positive > 0
 
     def to_evidence(self) -> dict[str, dict[str, list[int]]]:
-        """The counts by patient, as plain numbers for a record."""
+        """The counts by patient, as plain numbers for a record.
+
+        Example:
+            A slice each of two patients:
+
+            >>> columns = (["a", "b"], [1, 1], [6, 0], [2, 3], [2, 0])
+            >>> SliceCounts(*map(np.array, columns), pixels=100).to_evidence()["a"]
+            {'slice_indices': [1], 'true_positive': [6], 'false_positive': [2],
+             'false_negative': [2]}
+        """
         columns = ("slice_indices", "true_positive", "false_positive", "false_negative")
         return {
             patient: {c: getattr(self, c)[self.patient_ids == patient].tolist() for c in columns}
@@ -55,7 +92,15 @@ class SliceCounts:
 
     @classmethod
     def from_evidence(cls, evidence: dict[str, dict[str, list[int]]], pixels: int) -> "SliceCounts":
-        """The inverse of `to_evidence`."""
+        """The inverse of `to_evidence`.
+
+        Example:
+            >>> columns = ("slice_indices", "true_positive", "false_positive", "false_negative")
+            >>> evidence = {"a": dict(zip(columns, ([1, 2], [6, 0], [2, 3], [2, 0]), strict=True))}
+            >>> counts = SliceCounts.from_evidence(evidence, pixels=100)
+            >>> counts.patient_ids.tolist(), counts.true_positive.tolist()
+            (['a', 'a'], [6, 0])
+        """
 
         def column(name: str) -> np.ndarray:
             return np.array([v for entry in evidence.values() for v in entry[name]], dtype=np.int64)
@@ -74,6 +119,10 @@ def count_pixels(predicted: np.ndarray, mask: np.ndarray) -> tuple[int, int, int
 
     Raises:
         InputError: if the shapes differ.
+
+    Example:
+        >>> count_pixels(np.array([[1, 1, 0]]), np.array([[1, 0, 1]]))
+        (1, 1, 1)
     """
     if predicted.shape != mask.shape:
         raise InputError(f"predicted {predicted.shape} and mask {mask.shape} differ in shape")
@@ -83,12 +132,22 @@ def count_pixels(predicted: np.ndarray, mask: np.ndarray) -> tuple[int, int, int
 
 
 def dice(true_positive: Any, false_positive: Any, false_negative: Any) -> np.ndarray:
-    """2 TP / (2 TP + FP + FN), elementwise; 1 where all three are 0 (Dice 1945)."""
+    """2 TP / (2 TP + FP + FN), elementwise; 1 where all three are 0 (Dice 1945).
+
+    Example:
+        >>> dice([6, 0], [2, 0], [2, 0]).tolist()
+        [0.75, 1.0]
+    """
     return _ratio(2 * np.asarray(true_positive), np.add(false_positive, false_negative))
 
 
 def iou(true_positive: Any, false_positive: Any, false_negative: Any) -> np.ndarray:
-    """TP / (TP + FP + FN), elementwise; 1 where all three are 0 (Jaccard 1912)."""
+    """TP / (TP + FP + FN), elementwise; 1 where all three are 0 (Jaccard 1912).
+
+    Example:
+        >>> iou([6, 0], [2, 0], [2, 0]).tolist()
+        [0.6, 1.0]
+    """
     return _ratio(np.asarray(true_positive), np.add(false_positive, false_negative))
 
 
@@ -110,6 +169,14 @@ def scores(counts: SliceCounts, *, batch_size: int, seed: int = 0) -> dict[str, 
 
     Raises:
         InputError: if there are no slices.
+
+    Example:
+        Of 100 pixels, 6 are hit, 2 false and 2 missed in one slice, and 3 false in the other:
+
+        >>> columns = (["a", "b"], [1, 1], [6, 0], [2, 3], [2, 0])
+        >>> found = scores(SliceCounts(*map(np.array, columns), pixels=100), batch_size=2)
+        >>> {name: round(found[name], 3) for name in ("dice", "accuracy", "dice_patient_mean")}
+        {'dice': 0.632, 'accuracy': 0.965, 'dice_patient_mean': 0.75}
     """
     if not len(counts):
         raise InputError("no slices to score")

@@ -23,6 +23,11 @@ class UNetVGG16(nn.Module):
     Args:
         encoder_weights: see `hw3.backbones.vgg16_features`.
         decoder_channels: of the four decoder levels, at 1/8, 1/4, 1/2 and full resolution.
+
+    Example:
+        >>> model = UNetVGG16("random", decoder_channels=(16, 8, 8, 8))
+        >>> model.head
+        Conv2d(8, 1, kernel_size=(1, 1), stride=(1, 1))
     """
 
     def __init__(
@@ -55,7 +60,13 @@ class UNetVGG16(nn.Module):
         self.register_buffer("std", torch.tensor(VGG16_STD).view(3, 1, 1), persistent=False)
 
     def train(self, mode: bool = True) -> "UNetVGG16":
-        """Set the mode of everything but the encoder, which is always in evaluation mode."""
+        """Set the mode of everything but the encoder, which is always in evaluation mode.
+
+        Example:
+            >>> model = UNetVGG16("random").train()
+            >>> model.decoder.training, model.encoder.training
+            (True, False)
+        """
         super().train(mode)
         self.encoder.eval()
         return self
@@ -68,6 +79,11 @@ class UNetVGG16(nn.Module):
 
         Raises:
             InputError: for another shape.
+
+        Example:
+            >>> model = UNetVGG16("random", decoder_channels=(16, 8, 8, 8))
+            >>> model(torch.zeros(2, 3, 32, 48)).shape
+            torch.Size([2, 1, 32, 48])
         """
         _check_shape(images)
         features = self.encode(images)
@@ -79,7 +95,13 @@ class UNetVGG16(nn.Module):
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> list[Tensor]:
-        """VGG16's last feature map of each block, at strides 1, 2, 4, 8 and 16."""
+        """VGG16's last feature map of each block, at strides 1, 2, 4, 8 and 16.
+
+        Example:
+            >>> maps = UNetVGG16("random").encode(torch.zeros(1, 3, 32, 32))
+            >>> [tuple(features.shape[1:]) for features in maps]
+            [(64, 32, 32), (128, 16, 16), (256, 8, 8), (512, 4, 4), (512, 2, 2)]
+        """
         features, out = [], (images - self.mean) / self.std
         for block in self.encoder:
             out = block(out)
@@ -87,7 +109,14 @@ class UNetVGG16(nn.Module):
         return features
 
     def trained_parameters(self) -> list[nn.Parameter]:
-        """The parameters that an optimiser should get: the decoder's and the head's."""
+        """The parameters that an optimiser should get: the decoder's and the head's.
+
+        Example:
+            Four levels with two convolutions and their BatchNorm's two each, and the head's two:
+
+            >>> len(UNetVGG16("random").trained_parameters())
+            26
+        """
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
 

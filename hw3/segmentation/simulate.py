@@ -67,6 +67,11 @@ def simulate_lgg(
 
     Raises:
         InputError: for numbers that are too small, or if the folder holds something else.
+
+    Example:
+        >>> root = simulate_lgg(folder, patients=1, slices=1, size=32, seed=0)
+        >>> sorted(path.name for path in root.glob("*/*.tif"))
+        ['TCGA_DU_4000_20030426_1.tif', 'TCGA_DU_4000_20030426_1_mask.tif']
     """
     settings = {"patients": patients, "seed": seed, "size": size, "slices": slices}
     if patients < 1 or seed < 0 or size < 32 or (slices is not None and slices < 1):
