@@ -40,11 +40,11 @@ class SegmentationSettings:
     image_size: int = 256
     """Side in pixels to which slices are resized for the network; divisible by 16."""
     crop_size: int | None = None
-    """Side of the random crops that are trained on, divisible by 16; None: whole slices."""
+    """Side of the random crops that are trained on, divisible by 16; None for whole slices."""
     tumour_share: float = 0.5
     """Share of the crops laid around a tumour pixel."""
     encoder_weights: str = "imagenet"
-    """Frozen VGG16: "imagenet" (torchvision), "random", or a safetensors or state-dict file."""
+    """Of the frozen VGG16, "imagenet", "random", or a safetensors or state-dict file."""
     decoder_channels: tuple[int, int, int, int] = (256, 128, 64, 32)
     """Channels of the four decoder levels, coarse to fine."""
     loss: Literal["dice", "dice_bce", "tversky"] = "dice"
@@ -62,7 +62,7 @@ class SegmentationSettings:
     schedule: Literal["constant", "one_cycle"] = "constant"
     """Learning rate over the run."""
     mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
-    """auto: bf16 or fp16 on a GPU that has it, float32 on a CPU."""
+    """With auto, bf16 or fp16 on a GPU that has it, float32 on a CPU."""
     seed: int = 0
     """Seed of the split, the weights, the order of slices and the augmentation."""
 
@@ -91,13 +91,13 @@ class DetectionSettings:
     """
 
     weights: str = "coco"
-    """Start: "coco", "imagenet" (backbone), "random", or a safetensors or state-dict file."""
+    """At the start, "coco", "imagenet" (backbone), "random", or a weights file."""
     split: Literal["random", "official"] = "random"
     """80 / 20 % at random as in the report, or the competition's 600 / 300 images."""
     width: float = 1.0
-    """Share of the channels of the backbone: below 1 for quick runs."""
+    """Share of the channels of the backbone, below 1 for quick runs."""
     crop_size: int | None = None
-    """Side of the native crops that are trained on; None: whole images, as in the report."""
+    """Side of the native crops that are trained on; None for whole images, as in the report."""
     crops: int = 0
     """Crops an epoch."""
     sign_share: float = 0.8
@@ -117,7 +117,7 @@ class DetectionSettings:
     max_gradient_norm: float = 5.0
     """Larger gradients are scaled down to it."""
     mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
-    """auto: bf16 or fp16 on a GPU that has it, float32 on a CPU."""
+    """With auto, bf16 or fp16 on a GPU that has it, float32 on a CPU."""
     score_threshold: float = 0.05
     """Detections below it are not kept."""
     seed: int = 0
@@ -148,9 +148,9 @@ class FasterRcnnSettings(DetectionSettings):
     backbone: Literal["resnet50-fpn", "vgg16-fpn"] = "resnet50-fpn"
     """ResNet50 as in the report, or VGG16."""
     anchor_sizes: tuple[int, ...] = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384)
-    """Sides of the square anchors in pixels, two a level: ten for ResNet50, eight for VGG16."""
+    """Sides of the square anchors in pixels, two a level, ten for ResNet50, eight for VGG16."""
     image_size: tuple[int, int] | None = None
-    """Shortest and longest side to resize to; None: native pixels."""
+    """Shortest and longest side to resize to; None for native pixels."""
     fpn_channels: int = 256
     """Channels of the pyramid."""
     rois_per_image: int = 512
@@ -169,7 +169,7 @@ class SsdSettings(DetectionSettings):
     """
 
     tiles: bool = False
-    """False: the whole image made 300 x 300, as in the report. True: native 300-pixel tiles."""
+    """Native 300-pixel tiles, or the whole image made 300 x 300, as in the report."""
     frozen_convolutions: int = 4
     """Convolutions that are not trained, from the first."""
 
@@ -189,7 +189,7 @@ class Profile:
     patients: int
     """Simulated patients."""
     slices: int | None
-    """Simulated slices a patient; None: as many as the anatomy gives."""
+    """Simulated slices a patient; None for as many as the anatomy gives."""
     slice_size: int
     """Side of a simulated slice in pixels."""
     images: int
