@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from hw3 import backbones, records, training
+from hw3 import backbones, records, training, winograd
 from hw3.backbones import load_weights, save_weights
 from hw3.errors import InputError
 from hw3.records import RunRecord
@@ -72,7 +72,7 @@ def start_record(
             )
         weights = {"start": path.name, "start_sha256": records.file_sha256(path)}
         chosen[weights_field] = path.name
-    shared = [Path(backbones.__file__), Path(training.__file__), Path(__file__)]
+    shared = [Path(own.__file__) for own in (backbones, training, winograd)] + [Path(__file__)]
     key = records.run_key([chosen, weights], data["fingerprint"], [*sources, *shared])
     return RunRecord(
         name=name,

@@ -29,6 +29,7 @@ from hw3.backbones import (
     vgg16_features,
 )
 from hw3.errors import InputError
+from hw3.winograd import use_winograd
 
 Detector = TypeVar("Detector", bound=nn.Module)
 Detections = dict[str, np.ndarray]
@@ -332,4 +333,5 @@ def _finished(model: Detector, whole: dict[str, Tensor] | None, weights: str) ->
     for norm in model.modules() if weights == "coco" else ():
         if isinstance(norm, FrozenBatchNorm2d):  # trained with epsilon 0: keep that function
             norm.weight *= ((norm.running_var + norm.eps) / norm.running_var).sqrt()
+    use_winograd(model)
     return model.to(memory_format=torch.channels_last)

@@ -32,6 +32,7 @@ from hw3.segmentation.metrics import SliceCounts, count_pixels, dice, iou, score
 from hw3.segmentation.model import UNetVGG16
 from hw3.segmentation.simulate import simulate_lgg
 from hw3.style import PREDICTED_RGB
+from hw3.winograd import use_winograd
 
 DECIDING = ("augment", "dataset", "experiment", "losses", "metrics", "model")
 """Modules of this folder whose code decides what a run gives."""
@@ -176,7 +177,7 @@ def _train(
 
 
 def build(settings: SegmentationSettings, encoder_weights: str) -> UNetVGG16:
-    """The network that the settings describe, in the memory layout that convolutions like.
+    """The network that the settings describe, with convolutions and a layout that are fast.
 
     Example:
         >>> from hw3.profiles import SMOKE
@@ -184,6 +185,7 @@ def build(settings: SegmentationSettings, encoder_weights: str) -> UNetVGG16:
         Conv2d(8, 1, kernel_size=(1, 1), stride=(1, 1))
     """
     model = UNetVGG16(encoder_weights, settings.decoder_channels)
+    use_winograd(model)
     return model.to(memory_format=torch.channels_last)
 
 
