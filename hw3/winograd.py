@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 CHANNELS = 128
-"""Layers with fewer channels stay direct: there the transforms cost more than they save."""
+"""Layers with fewer channels stay direct: there the transforms cost more than they save. With so
+many and not more, only the way back is worth it."""
 
 # Lavin and Gray's matrices for the points 0, 1, -1, 2, -2 and infinity. The two-dimensional
 # transforms are Kronecker products, so that one matrix product transforms a flattened tile.
@@ -51,7 +52,8 @@ class WinogradConv2d(nn.Conv2d):
     """A 3x3 convolution with stride 1 and padding 1, by Winograd's method where that is faster.
 
     It has the weights, the names and, within float32's rounding, the outputs of `nn.Conv2d`. On
-    other devices, in other types and under autocast it is one.
+    other devices, in other types and under autocast it is one, and in narrow layers that are not
+    trained.
 
     Example:
         >>> layer = WinogradConv2d(128, 128, kernel_size=3, padding=1)
@@ -61,9 +63,16 @@ class WinogradConv2d(nn.Conv2d):
     """
 
     def forward(self, images: Tensor) -> Tensor:
-        """(n, in_channels, height, width) to (n, out_channels, height, width)."""
-        whole = images.device.type == "cpu" and images.dtype == torch.float32 and images.numel()
-        if not whole or torch.is_autocast_enabled("cpu"):
+        """(n, in_channels, height, width) to (n, out_channels, height, width).
+
+        Example:
+            >>> WinogradConv2d(1, 2, kernel_size=3, padding=1)(torch.zeros(4, 1, 5, 6)).shape
+            torch.Size([4, 2, 5, 6])
+        """
+        usable = images.device.type == "cpu" and images.dtype == torch.float32 and images.numel()
+        trained = torch.is_grad_enabled() and self.weight.requires_grad
+        worth = trained or max(self.weight.shape) > CHANNELS
+        if not (usable and worth) or torch.is_autocast_enabled("cpu"):
             return super().forward(images)
         outputs = _Convolution.apply(images.permute(0, 2, 3, 1), self.weight)
         outputs = outputs if self.bias is None else outputs + self.bias

@@ -357,3 +357,11 @@ def test_mixed_precision_does_not_move_boxes_far() -> None:
     x1 = found["boxes_xyxy"][:, 0]
     far = x1[(x1 > 1024) & (x1 < 1340)]
     assert far.size and (far % 4 != 0).any()  # steps of bfloat16 there: 8 pixels, with offsets 4
+
+
+def test_a_picture_without_signs_teaches_ssd_nothing() -> None:
+    """Its loss takes three negatives for each positive, so that none are taken from such a picture:
+    crops laid anywhere are lost on it."""
+    model = build_ssd300(weights="random", width=1 / 16).train()
+    nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+    assert total_loss(model, [torch.rand(3, 300, 300)], [nothing]).item() == 0

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
-from hw3.detection.models import Detections
+from hw3.detection.models import SSD300, Detections, build_ssd300, predict_batch, to_numpy
 from hw3.detection.tiles import BORDER, OVERLAP, TILE, merge, predict_tiled, tile_origins
 
 LARGEST_SIGN = 127
@@ -19,16 +20,24 @@ def detections(*rows: tuple[list[float], int, float]) -> Detections:
 
 
 class PaintedBoxes(nn.Module):
-    """Finds what is painted: the bounding box of each label / 4 in the first channel."""
+    """Finds what is painted: the bounding box of each label / 4 in the first channel.
+
+    A feature of its stem holds all pixels of its place.
+    """
+
+    STRIDE = SSD300.STRIDE
 
     def __init__(self) -> None:
         super().__init__()
         self.anything = nn.Parameter(torch.zeros(1))
         self.batches: list[int] = []
 
-    def forward(self, images: list[torch.Tensor]) -> list[dict[str, torch.Tensor]]:
-        self.batches.append(len(images))
-        return [self._found(image) for image in images]
+    def stem(self, images: torch.Tensor) -> torch.Tensor:
+        return pixel_unshuffle(images, self.STRIDE)
+
+    def finish(self, features: torch.Tensor) -> list[dict[str, torch.Tensor]]:
+        self.batches.append(len(features))
+        return [self._found(image) for image in pixel_shuffle(features, self.STRIDE)]
 
     def _found(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
         assert image.shape == (3, TILE, TILE)
@@ -53,8 +62,8 @@ def test_origins_by_hand() -> None:
     assert tile_origins(300, 300) == [(0, 0)]
     assert tile_origins(200, 100) == [(0, 0)]
     assert tile_origins(300, 468) == [(0, 0), (168, 0)]
-    assert tile_origins(300, 469) == [(0, 0), (84, 0), (169, 0)]
-    assert tile_origins(12, 10, tile=10, overlap=4) == [(0, 0), (0, 2)]
+    assert tile_origins(300, 469) == [(0, 0), (88, 0), (172, 0)]
+    assert tile_origins(16, 12, tile=12, overlap=4) == [(0, 0), (0, 4)]
 
 
 @pytest.mark.parametrize(("height", "width"), [(800, 1360), (400, 680), (301, 299), (1000, 3000)])
@@ -62,7 +71,8 @@ def test_every_sign_lies_whole_in_some_tile_clear_of_inner_borders(height: int, 
     origins = tile_origins(height, width)
     for side, starts in ((width, {x for x, _ in origins}), (height, {y for _, y in origins})):
         starts = np.array(sorted(starts))
-        assert starts[0] == 0 and starts[-1] == max(0, side - TILE)
+        assert starts[0] == 0 and 0 <= starts[-1] - max(0, side - TILE) < SSD300.STRIDE
+        assert (starts % SSD300.STRIDE == 0).all()
         assert (np.diff(starts) <= TILE - OVERLAP).all()
         near = np.where(starts == 0, 0, starts + BORDER)
         far = np.where(starts + TILE >= side, side, starts + TILE - BORDER)
@@ -139,3 +149,28 @@ def test_each_painted_sign_is_found_once_wherever_it_lies() -> None:
 def test_an_image_smaller_than_a_tile_is_padded() -> None:
     found = predict_tiled(PaintedBoxes(), paint(120, 90, {2: (60, 0, 90, 30)}))
     assert found["boxes_xyxy"].tolist() == [[60, 0, 90, 30]]
+
+
+def test_tiles_see_what_they_would_see_alone_but_for_their_borders() -> None:
+    torch.manual_seed(0)
+    model = build_ssd300(weights="random", width=1 / 8).eval()
+    image = torch.rand(1, 3, 300, 468)
+    with torch.no_grad():
+        whole = model.stem(image)
+        alone = [model.stem(image[..., x : x + TILE]) for x in (0, 168)]
+    border = 5  # features: the layers look 2 + 2 × 2 + 3 × 4 = 18 pixels far
+    torch.testing.assert_close(whole[..., : 75 - border], alone[0][..., : 75 - border])
+    torch.testing.assert_close(whole[..., 42 + border :], alone[1][..., border:])
+    assert not torch.allclose(whole[..., 74], alone[0][..., 74])
+
+
+def test_two_steps_are_the_whole_model() -> None:
+    torch.manual_seed(0)
+    model = build_ssd300(weights="random", width=1 / 8, score_threshold=0.0).eval()
+    images = torch.rand(2, 3, TILE, TILE)
+    with torch.no_grad():
+        steps = to_numpy(model.finish(model.stem(images)))
+    for own, whole in zip(steps, predict_batch(model, list(images)), strict=True):
+        assert len(whole["scores"])
+        for name, values in whole.items():
+            np.testing.assert_allclose(own[name], values, rtol=1e-5, atol=1e-5)

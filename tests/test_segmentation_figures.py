@@ -11,6 +11,7 @@ from matplotlib.text import Text
 from hw3.records import RunRecord
 from hw3.segmentation import figures
 from hw3.segmentation.augment import Augmentation
+from hw3.segmentation.metrics import SliceCounts
 from hw3.segmentation.model import UNetVGG16
 from hw3.style import PREDICTED, TRAIN, TRUE, VALIDATION
 
@@ -161,3 +162,28 @@ def test_outlines_lie_on_the_image_whatever_its_resolution(tiny_dataset) -> None
     assert axes.images[0].get_extent() == [-0.5, 63.5, 63.5, -0.5]
     (path,) = axes.collections[0].get_paths()
     np.testing.assert_allclose(path.get_extents().get_points(), [[29.5, 9.5], [49.5, 19.5]])
+
+
+def test_means_by_size_go_from_small_to_large_and_leave_empty_slices_out() -> None:
+    columns = (["a"] * 4, [1, 2, 3, 4], [0, 100, 1, 9], [7, 0, 1, 0], [0, 0, 1, 1])
+    counts = SliceCounts(*map(np.array, columns), pixels=400)
+    figure = drawn(figures.dice_by_size({"real": counts, "simulated": counts}, parts=3))
+    for axes in figure.axes:
+        areas, means = axes.lines[0].get_data()
+        assert list(areas) == [2, 10, 100]
+        assert list(means) == pytest.approx([0.5, 18 / 19, 1])
+        assert len(axes.collections[0].get_offsets()) == 3
+
+
+def test_distances_are_cumulative_shares_with_their_medians() -> None:
+    figure = drawn(figures.distances(np.array([0.0, 2, 9]), np.array([0.2, 0.8, 1]), 2))
+    assert [text for text in texts(figure) if "median" in text] == [" median 2.00", " median 0.80"]
+    assert figure.axes[0].lines[0].get_ydata()[-1] == 1
+
+
+def test_empty_bins_are_left_out_of_the_calibration() -> None:
+    bins = {"pixels": [90, 0, 10], "probability": [9.0, 0.0, 9.0], "tumour": [0, 0, 8]}
+    left, right = drawn(figures.calibration(bins)).axes
+    assert left.lines[1].get_xdata().tolist() == pytest.approx([0.1, 0.9])
+    assert left.lines[1].get_ydata().tolist() == pytest.approx([0, 0.8])
+    assert [bar.get_height() for bar in right.patches] == [90, 0, 10]

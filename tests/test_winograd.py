@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from hw3 import winograd
 from hw3.winograd import WinogradConv2d, use_winograd
 
 
@@ -47,8 +48,23 @@ def test_wide_layers_in_channels_last_agree_to_float32s_rounding() -> None:
     assert own.is_contiguous(memory_format=torch.channels_last)
 
 
+def test_narrow_layers_take_winograds_way_only_when_trained(monkeypatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("by Winograd's method")
+
+    monkeypatch.setattr(winograd._Convolution, "apply", refuse)
+    image = torch.zeros(1, 128, 4, 4)
+    narrow, wide = (WinogradConv2d(128, own, 3, padding=1) for own in (128, 256))
+    with torch.no_grad():
+        assert narrow(image).shape == (1, 128, 4, 4)
+    for layer in (narrow, wide.requires_grad_(False)):
+        with pytest.raises(AssertionError, match="Winograd"):
+            layer(image)
+    assert narrow.requires_grad_(False)(image).shape == (1, 128, 4, 4)
+
+
 def test_a_frozen_layer_gets_no_gradient_and_passes_one_on() -> None:
-    layer = WinogradConv2d(3, 3, kernel_size=3, padding=1).requires_grad_(False)
+    layer = WinogradConv2d(3, 256, kernel_size=3, padding=1).requires_grad_(False)
     images = torch.randn(1, 3, 6, 6, requires_grad=True)
     layer(images).relu_().sum().backward()  # VGG16's activations work in place
     assert layer.weight.grad is None

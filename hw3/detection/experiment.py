@@ -223,7 +223,9 @@ def evidence(
     number = {image_id: index for index, image_id in enumerate(dataset.image_ids)}
 
     def detect_one(image_id: int) -> list[dict[str, Any]]:
-        return to_coco(image_id, detect(settings, model, dataset.image(number[image_id])))
+        with accelerator.autocast():
+            found = detect(settings, model, dataset.image(number[image_id]))
+        return to_coco(image_id, found)
 
     truths = [
         {
@@ -346,7 +348,8 @@ def predict_files(
     accelerator = training.make_accelerator(settings.mixed_precision)
     model = runs.trained(build(settings, "random"), weights, accelerator)
     for number, (path, image) in enumerate(images.items()):
-        found = to_coco(number, detect(settings, model, image))
+        with accelerator.autocast():
+            found = to_coco(number, detect(settings, model, image))
         for detection in found:
             detection |= {"file_name": path.name, "group": GROUPS[detection["category_id"] - 1]}
         for target, content in (

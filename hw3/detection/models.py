@@ -11,11 +11,13 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 from torch.utils._pytree import tree_map
 from torchvision.models import ResNet50_Weights, WeightsEnum, resnet50
 from torchvision.models.detection import faster_rcnn, ssd
 from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FrozenBatchNorm2d
 
@@ -121,7 +123,7 @@ def build_ssd300(
     width: float = 1.0,
     frozen_convolutions: int = 4,
     score_threshold: float = 0.01,
-) -> ssd.SSD:
+) -> "SSD300":
     """SSD300 on VGG16 (Liu et al. 2016), with the default boxes of torchvision's ssd300_vgg16.
 
     It resizes any image to 300x300; a 300-pixel tile (`hw3.detection.tiles`) stays as it is.
@@ -147,7 +149,7 @@ def build_ssd300(
     extractor.scale_weight = nn.Parameter(extractor.scale_weight.data[: round(width * 512)])
     convolutions = [layer for layer in extractor.modules() if isinstance(layer, nn.Conv2d)]
     nn.ModuleList(convolutions[:frozen_convolutions]).requires_grad_(False)
-    model = ssd.SSD(
+    model = SSD300(
         extractor,
         DefaultBoxGenerator(
             [[2], [2, 3], [2, 3], [2, 3], [2], [2]],
@@ -162,6 +164,72 @@ def build_ssd300(
     )
     _full_precision_outputs(model.head)
     return _finished(model, whole, weights)
+
+
+class SSD300(ssd.SSD):
+    """torchvision's SSD in two steps, so that overlapping tiles can share their first layers.
+
+    Example:
+        >>> model = build_ssd300(weights="random", width=1 / 16).eval()
+        >>> image = torch.rand(3, 300, 300)
+        >>> with torch.no_grad():
+        ...     [whole], [steps] = model([image]), model.finish(model.stem(image[None]))
+        >>> torch.equal(whole["boxes"], steps["boxes"])
+        True
+    """
+
+    STRIDE = 4
+    """Pixels a feature of the stem."""
+
+    def stem(self, images: Tensor) -> Tensor:
+        """VGG16's first three blocks, of images of any size, which are all local.
+
+        Args:
+            images: float (n, 3, height, width) in [0, 1].
+
+        Returns:
+            (n, channels, height / STRIDE, width / STRIDE), rounded down.
+
+        Example:
+            >>> model = build_ssd300(weights="random", width=1 / 16)
+            >>> model.stem(torch.zeros(1, 3, 100, 48)).shape
+            torch.Size([1, 16, 25, 12])
+        """
+        normalised = torch.stack([self.transform.normalize(image) for image in images])
+        return self._blocks()[0](normalised.to(memory_format=torch.channels_last))
+
+    def finish(self, features: Tensor) -> list[dict[str, Tensor]]:
+        """Detections in tiles, from their part of the stem's features.
+
+        Args:
+            features: (n, channels, 75, 75).
+
+        Returns:
+            As the whole model's, in the tiles' pixels.
+
+        Example:
+            >>> model = build_ssd300(weights="random", width=1 / 16).eval()
+            >>> with torch.no_grad():
+            ...     found = model.finish(torch.zeros(2, 16, 75, 75))
+            >>> [sorted(own) for own in found]
+            [['boxes', 'labels', 'scores'], ['boxes', 'labels', 'scores']]
+        """
+        x = self._blocks()[1](features)
+        maps = [self.backbone.scale_weight.view(1, -1, 1, 1) * normalize(x)]
+        for block in self.backbone.extra:
+            x = block(x)
+            maps.append(x)
+        sizes = [(300, 300)] * len(features)
+        tiles = ImageList(features.new_empty(len(features), 3, 300, 300), sizes)
+        return self.postprocess_detections(
+            self.head(maps), self.anchor_generator(tiles, maps), sizes
+        )
+
+    def _blocks(self) -> tuple[nn.Sequential, nn.Sequential]:
+        """The backbone's layers before its third pooling, and those from there to conv4_3."""
+        layers = self.backbone.features
+        third = [i for i, own in enumerate(layers) if isinstance(own, nn.MaxPool2d)][2]
+        return layers[:third], layers[third:]
 
 
 def total_loss(model: nn.Module, images: list[Tensor], targets: list[dict[str, Tensor]]) -> Tensor:
@@ -229,7 +297,18 @@ def predict_batch(model: nn.Module, images: Sequence[Tensor]) -> list[Detections
         [(4,), (4,)]
     """
     device = next(model.parameters()).device
-    found = model.eval()([image.to(device) for image in images])
+    return to_numpy(model.eval()([image.to(device) for image in images]))
+
+
+def to_numpy(found: list[dict[str, Tensor]]) -> list[Detections]:
+    """What torchvision's detectors return, an image each, as arrays.
+
+    Example:
+        >>> nothing = {"boxes": torch.zeros(0, 4), "labels": torch.ones(0), "scores": torch.ones(0)}
+        >>> [detections] = to_numpy([nothing])
+        >>> detections["boxes_xyxy"].shape
+        (0, 4)
+    """
     names = {"boxes_xyxy": "boxes", "labels": "labels", "scores": "scores"}
     return [{name: one[key].cpu().numpy() for name, key in names.items()} for one in found]
 

@@ -4,16 +4,18 @@ The terms are those of the `sahi` package (Akyon et al. 2022): the image is *sli
 *overlap*, and predictions are merged by a *match metric* (IoU) above a *match threshold*. sahi
 keeps boxes that a slice cuts and merges them with their neighbours, by default by intersection
 over the smaller box. Here the overlap exceeds the largest sign, so every sign lies whole in some
-tile, and a box that touches an inner border is dropped: it is a sign cut in two.
+tile, and a box that touches an inner border is dropped: it is a sign cut in two. Overlapping tiles
+hold most pixels more than once; the network's first layers see each of them once, in the whole
+image, and the tiles are cut from what these layers return.
 """
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import pad
 from torchvision.ops import batched_nms
 
-from hw3.detection.models import Detections, predict_batch
+from hw3.detection.models import SSD300, Detections, to_numpy
 
 TILE = 300
 OVERLAP = 132
@@ -30,26 +32,31 @@ def tile_origins(
     """Upper left corners (x, y) of tiles that cover the image, row by row.
 
     Neighbours overlap by at least `overlap` pixels, evenly; an image smaller than a tile has one.
+    All corners lie on multiples of `SSD300.STRIDE`, so that the last tiles may reach a few pixels
+    beyond the image.
 
     Example:
         >>> tile_origins(height=300, width=600)
-        [(0, 0), (150, 0), (300, 0)]
+        [(0, 0), (152, 0), (300, 0)]
+        >>> tile_origins(height=300, width=301)
+        [(0, 0), (4, 0)]
     """
 
     def starts(side: int) -> list[int]:
-        last = max(0, side - tile)
-        count = 1 + -(-last // (tile - overlap))
-        return np.linspace(0, last, count).round().astype(int).tolist()
+        last = -(-max(0, side - tile) // SSD300.STRIDE)
+        count = 1 + -(-last // ((tile - overlap) // SSD300.STRIDE))
+        return (np.linspace(0, last, count).round().astype(int) * SSD300.STRIDE).tolist()
 
     return [(x, y) for y in starts(height) for x in starts(width)]
 
 
-def predict_tiled(model: nn.Module, image: Tensor, batch_size: int = 8) -> Detections:
+@torch.no_grad()
+def predict_tiled(model: SSD300, image: Tensor, batch_size: int = 8) -> Detections:
     """Detections in a whole image, found tile by tile at native resolution.
 
     Args:
-        model: a detector for 300x300 images; it is set to evaluation mode.
-        image: float (3, height, width) in [0, 1]; padded with zeros where it is smaller.
+        model: set to evaluation mode.
+        image: float (3, height, width) in [0, 1]; padded with zeros where tiles reach beyond it.
         batch_size: tiles at once.
 
     Returns:
@@ -63,12 +70,17 @@ def predict_tiled(model: nn.Module, image: Tensor, batch_size: int = 8) -> Detec
         (['boxes_xyxy', 'labels', 'scores'], (4,))
     """
     height, width = image.shape[1:]
-    padded = pad(image, (0, max(0, TILE - width), 0, max(0, TILE - height)))
     origins = tile_origins(height, width)
+    right, bottom = (max(start) + TILE for start in zip(*origins, strict=True))
+    whole = pad(image[None], (0, right - width, 0, bottom - height))
+    features = model.eval().stem(whole.to(next(model.parameters()).device))
+    side = TILE // model.STRIDE
     found: list[Detections] = []
     for start in range(0, len(origins), batch_size):
-        chosen = origins[start : start + batch_size]
-        found += predict_batch(model, [padded[:, y : y + TILE, x : x + TILE] for x, y in chosen])
+        corners = np.array(origins[start : start + batch_size]) // model.STRIDE
+        found += to_numpy(
+            model.finish(torch.cat([features[..., y : y + side, x : x + side] for x, y in corners]))
+        )
     return merge(found, origins, (height, width))
 
 

@@ -1,4 +1,4 @@
-"""Figures 1.1 to 1.5. Each function draws one figure from arrays or a record."""
+"""Figures 1.1 to 1.5, and those of section 3.4: each function draws one from arrays or a record."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,8 @@ from matplotlib.patches import Rectangle
 from hw3.records import RunRecord
 from hw3.segmentation.augment import Augmentation
 from hw3.segmentation.dataset import LggDataset
-from hw3.segmentation.metrics import count_pixels, dice
+from hw3.segmentation.errors import areas_and_dice
+from hw3.segmentation.metrics import SliceCounts, count_pixels, dice
 from hw3.segmentation.model import UNetVGG16
 from hw3.style import (
     FROZEN,
@@ -173,6 +174,105 @@ def evaluation(
             axes.set_title(_verdict(*count_pixels(predicted, truth)), fontsize=8)
         figure.text(0.35, -0.03, "true outline", color=TRUE, ha="center")
         figure.text(0.65, -0.03, "predicted outline (dashed)", color=PREDICTED, ha="center")
+    return figure
+
+
+def dice_by_size(panels: dict[str, SliceCounts], parts: int = 5) -> Figure:
+    """Dice of each slice with tumour against the tumour's area, one panel a run.
+
+    Args:
+        panels: counts by title.
+        parts: the slices, ordered by area, are cut into so many equal parts; a line joins their
+            means.
+
+    Example:
+        >>> columns = (["a", "a"], [1, 2], [6, 40], [2, 0], [2, 0])
+        >>> counts = SliceCounts(*map(np.array, columns), pixels=100)
+        >>> figure = dice_by_size({"U-Net": counts}, parts=2)
+        >>> figure.axes[0].lines[0].get_ydata().tolist()
+        [0.75, 1.0]
+    """
+    with report_style():
+        figure, grid = plt.subplots(1, len(panels), figsize=(8, 3), sharey=True, squeeze=False)
+        for axes, (title, counts) in zip(grid[0], panels.items(), strict=True):
+            areas, scores = areas_and_dice(counts)
+            axes.scatter(areas, scores, s=9, color=MUTED, alpha=0.5, linewidth=0)
+            sets = np.array_split(np.arange(len(areas)), min(parts, len(areas)))
+            means = [(np.median(areas[own]), scores[own].mean()) for own in sets if len(own)]
+            axes.plot(*zip(*means, strict=True), color=PREDICTED, marker="o", linewidth=2)
+            for area, mean in means:
+                axes.annotate(
+                    f"{mean:.2f}",
+                    (area, mean),
+                    (0, 7),
+                    textcoords="offset points",
+                    ha="center",
+                    color=PREDICTED,
+                    weight="bold",
+                    fontsize=8,
+                )
+            axes.set(xscale="log", xlabel="area of the tumour, pixels", ylim=(-0.03, 1.09))
+            axes.set_title(title, loc="left")
+        grid[0, 0].set_ylabel("Dice of the slice")
+    return figure
+
+
+def distances(hausdorff: np.ndarray, surface_dice: np.ndarray, tolerance: float) -> Figure:
+    """How far outlines lie apart: cumulative shares of slices, one panel a measure.
+
+    Args:
+        hausdorff: (n,) 95 % Hausdorff distances in pixels.
+        surface_dice: (n,) in [0, 1].
+        tolerance: of the surface Dice, in pixels.
+
+    Example:
+        >>> figure = distances(np.array([1.0, 3.0]), np.array([0.5, 1.0]), tolerance=2)
+        >>> [axes.get_xlabel() for axes in figure.axes]
+        ['95 % Hausdorff distance, pixels', 'surface Dice within 2 pixels']
+    """
+    panels = {
+        "95 % Hausdorff distance, pixels": hausdorff,
+        f"surface Dice within {tolerance:g} pixels": surface_dice,
+    }
+    with report_style():
+        figure, grid = plt.subplots(1, 2, figsize=(8, 2.8), sharey=True)
+        for axes, (name, values) in zip(grid, panels.items(), strict=True):
+            axes.ecdf(values, color=TRAINED, linewidth=2)
+            middle = float(np.median(values))
+            axes.axvline(middle, color=MUTED, linestyle="dotted")
+            axes.text(middle, 0.06, f" median {middle:.2f}", color=MUTED, fontsize=8)
+            axes.set(xlabel=name, ylim=(0, 1.02))
+        grid[0].set_ylabel("share of slices, up to here")
+    return figure
+
+
+def calibration(bins: dict[str, list[float]]) -> Figure:
+    """Predicted probability against the share of pixels that are tumour, and pixels a bin.
+
+    Args:
+        bins: of `hw3.segmentation.errors.examine`.
+
+    Example:
+        >>> bins = {"pixels": [100, 50], "probability": [10.0, 40.0], "tumour": [5, 45]}
+        >>> calibration(bins).axes[0].lines[1].get_ydata().tolist()
+        [0.05, 0.9]
+    """
+    pixels, probability, tumour = (np.array(bins[n]) for n in ("pixels", "probability", "tumour"))
+    filled = pixels > 0
+    edges = np.linspace(0, 1, len(pixels) + 1)
+    with report_style():
+        figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3))
+        left.plot([0, 1], [0, 1], color=MUTED, linestyle="dotted")
+        left.plot(
+            (probability[filled] / pixels[filled]).tolist(),
+            (tumour[filled] / pixels[filled]).tolist(),
+            color=TRAINED,
+            marker="o",
+        )
+        left.text(0.97, 0.86, "perfectly calibrated", color=MUTED, ha="right", fontsize=8)
+        left.set(xlabel="mean predicted probability", ylabel="share that is tumour")
+        right.bar(edges[:-1], pixels, width=np.diff(edges), align="edge", color=FROZEN)
+        right.set(xlabel="predicted probability", ylabel="pixels", yscale="log")
     return figure
 
 
