@@ -69,10 +69,10 @@ class WinogradConv2d(nn.Conv2d):
             >>> WinogradConv2d(1, 2, kernel_size=3, padding=1)(torch.zeros(4, 1, 5, 6)).shape
             torch.Size([4, 2, 5, 6])
         """
-        usable = images.device.type == "cpu" and images.dtype == torch.float32 and images.numel()
+        usable = images.device.type == "cpu" and images.dtype == torch.float32
+        usable = usable and images.numel() > 0 and not torch.is_autocast_enabled("cpu")
         trained = torch.is_grad_enabled() and self.weight.requires_grad
-        worth = trained or max(self.weight.shape) > CHANNELS
-        if not (usable and worth) or torch.is_autocast_enabled("cpu"):
+        if not (usable and (trained or max(self.weight.shape) > CHANNELS)):
             return super().forward(images)
         outputs = _Convolution.apply(images.permute(0, 2, 3, 1), self.weight)
         outputs = outputs if self.bias is None else outputs + self.bias

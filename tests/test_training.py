@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -589,3 +590,13 @@ def test_batch_that_cannot_be_shared_is_refused() -> None:
     assert training._share([[(0, n) for n in range(6)]], Three()) == [[(0, 0), (0, 3)]]
     with pytest.raises(InputError, match="batch_size 4 does not divide by 3 processes"):
         training._share([[(0, n) for n in range(4)]], Three())
+
+
+@pytest.mark.parametrize(("library", "calls"), [("glibc", [(-4, 0), (-1, -1)]), ("", [])])
+def test_freed_memory_is_kept_where_the_c_library_can(library, calls, monkeypatch) -> None:
+    made: list[tuple[int, int]] = []
+    allocator = SimpleNamespace(mallopt=lambda *values: made.append(values))
+    monkeypatch.setattr(training.ctypes, "CDLL", lambda _name: allocator)
+    monkeypatch.setattr(training.platform, "libc_ver", lambda: (library, "2.36"))
+    training._keep_freed_memory()
+    assert made == calls
