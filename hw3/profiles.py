@@ -155,6 +155,9 @@ class FasterRcnnSettings(DetectionSettings):
     """Channels of the pyramid."""
     rois_per_image: int = 512
     """Proposals drawn from an image for the box head's loss; fewer are enough for a crop."""
+    proposals: int = 2000
+    """Best proposals of a training image to draw from. A whole image is searched with 1000, which
+    is 60 for the area of a 256-pixel crop: with many more, the draw is of easier ones."""
     frozen_blocks: int = 2
     """Blocks of the backbone that are not trained."""
 

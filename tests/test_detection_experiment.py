@@ -359,7 +359,11 @@ def test_settings_of_each_profile_survive_a_record(profile) -> None:
 
 def test_settings_reach_the_detectors() -> None:
     settings = replace(
-        SETTINGS["faster-rcnn"], image_size=(100, 200), fpn_channels=8, score_threshold=0.3
+        SETTINGS["faster-rcnn"],
+        image_size=(100, 200),
+        fpn_channels=8,
+        proposals=50,
+        score_threshold=0.3,
     )
     model = experiment.build(settings, "random")
     sizes = model.rpn.anchor_generator.sizes
@@ -368,6 +372,7 @@ def test_settings_reach_the_detectors() -> None:
     assert model.backbone.out_channels == 8
     assert model.roi_heads.score_thresh == 0.3
     assert model.roi_heads.fg_bg_sampler.batch_size_per_image == settings.rois_per_image
+    assert model.train().rpn.post_nms_top_n() == 50
     vgg16 = replace(
         settings, backbone="vgg16-fpn", width=1.0, anchor_sizes=(16, 24, 32, 48, 64, 96, 128, 192)
     )

@@ -365,3 +365,18 @@ def test_a_picture_without_signs_teaches_ssd_nothing() -> None:
     model = build_ssd300(weights="random", width=1 / 16).train()
     nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
     assert total_loss(model, [torch.rand(3, 300, 300)], [nothing]).item() == 0
+
+
+def test_the_box_head_draws_from_the_best_proposals_only(monkeypatch) -> None:
+    model = small_faster_rcnn(proposals=20).train()
+    numbers: list[int] = []
+    select = model.roi_heads.select_training_samples
+
+    def note(proposals, targets):
+        numbers.extend(map(len, proposals))
+        return select(proposals, targets)
+
+    monkeypatch.setattr(model.roi_heads, "select_training_samples", note)
+    target = {"boxes": torch.tensor([[5.0, 5.0, 45.0, 45.0]]), "labels": torch.tensor([4])}
+    total_loss(model, [torch.rand(3, 128, 128)], [target])
+    assert numbers == [20]

@@ -159,6 +159,7 @@ def build(settings: DetectionSettings, weights: str) -> nn.Module:
         width=settings.width,
         fpn_channels=settings.fpn_channels,
         rois_per_image=settings.rois_per_image,
+        proposals=settings.proposals,
         frozen_blocks=settings.frozen_blocks,
         score_threshold=settings.score_threshold,
     )

@@ -52,6 +52,7 @@ def build_faster_rcnn(
     fpn_channels: int = 256,
     frozen_blocks: int = 2,
     rois_per_image: int = 512,
+    proposals: int = 2000,
     score_threshold: float = 0.05,
 ) -> faster_rcnn.FasterRCNN:
     """Faster R-CNN (Ren et al. 2015) on a feature pyramid (Lin et al. 2017).
@@ -71,6 +72,7 @@ def build_faster_rcnn(
         fpn_channels: channels of each level of the pyramid.
         frozen_blocks: how many of the backbone's five blocks, from the first, are not trained.
         rois_per_image: proposals drawn from an image for the box head's loss.
+        proposals: best proposals of a training image, of which those are drawn.
         score_threshold: detections below it are not returned.
 
     Raises:
@@ -107,6 +109,7 @@ def build_faster_rcnn(
         rpn_anchor_generator=AnchorGenerator(anchor_sizes, (aspect_ratios,) * levels),
         box_head=faster_rcnn.TwoMLPHead(fpn_channels * 7**2, head_channels),
         box_predictor=faster_rcnn.FastRCNNPredictor(head_channels, labels + 1),
+        rpn_post_nms_top_n_train=proposals,
         box_batch_size_per_image=rois_per_image,
         box_score_thresh=score_threshold,
     )
