@@ -60,7 +60,7 @@ two_stage, _ = experiment.run(
 )
 one_stage, _ = experiment.run(profile.ssd300, dataset, kind=kind, name="ssd300", folder=folder)
 real_two, real_one = (
-    records.load(f"../runs/gtsdb-{name}.json") for name in ("frcnn-100-proposals", "ssd-first-run")
+    records.load(f"../runs/gtsdb-{name}-first-run.json") for name in ("frcnn", "ssd")
 )
 environment(profile)
 
