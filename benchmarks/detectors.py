@@ -53,10 +53,10 @@ def main() -> None:
 def detectors() -> Iterator[tuple[str, DetectionSettings]]:
     """The settings to measure, by the names that the table has."""
     for title, field, run in (
-        ("Faster R-CNN", "faster_rcnn", "frcnn"),
-        ("SSD300", "ssd300", "ssd"),
+        ("Faster R-CNN", "faster_rcnn", "frcnn-100-proposals"),
+        ("SSD300", "ssd300", "ssd-first-run"),
     ):
-        record = records.load(ROOT / f"book/runs/gtsdb-{run}-first-run.json")
+        record = records.load(ROOT / f"book/runs/gtsdb-{run}.json")
         yield f"{title}, full profile", getattr(profiles.FULL, field)
         yield f"{title}, run on real data", experiment.settings_of(record)
         yield f"{title}, sample profile", getattr(profiles.SAMPLE, field)

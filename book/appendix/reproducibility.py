@@ -119,7 +119,7 @@ table(
 # from hw3 import records
 # from hw3.detection import figures
 #
-# run = records.load("book/runs/gtsdb-frcnn-first-run.json")
+# run = records.load("book/runs/gtsdb-frcnn-100-proposals.json")
 # figures.ap_by_threshold({"Real data": run}).savefig("figure-2-8.png")
 # ```
 #
