@@ -87,8 +87,8 @@ def make_accelerator(mixed_precision: str = "auto") -> Accelerator:
 def _keep_freed_memory() -> None:
     """Let this process keep the memory of freed tensors for the next ones.
 
-    glibc gives large blocks back to the system and asks for them again, a page at a time: on a CPU
-    that took a quarter of a detector's training step.
+    glibc gives large blocks back to the system and asks for them again, a page at a time, which
+    slows every step on a CPU.
     """
     if platform.libc_ver()[0] == "glibc":
         allocator = ctypes.CDLL(None)
