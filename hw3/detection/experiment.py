@@ -140,7 +140,7 @@ def build(settings: DetectionSettings, weights: str) -> nn.Module:
         >>> type(build(SMOKE.faster_rcnn, "random")).__name__
         'FasterRCNN'
         >>> type(build(SMOKE.ssd300, "random")).__name__
-        'SSD'
+        'SSD300'
     """
     if isinstance(settings, SsdSettings):
         return build_ssd300(
