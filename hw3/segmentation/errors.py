@@ -48,7 +48,7 @@ def examine(
         >>> model = build(SMOKE.segmentation, "random").eval()
         >>> examined = examine(model, dataset, np.array([0, 5]))
         >>> [own["slice_index"] for own in examined["slices"]], sum(examined["bins"]["pixels"])
-        ([1, 6], 8192)
+        ([1, 6], 8192.0)
     """
     native = dataset.native_masks.shape[1:]
     slices, bins = [], np.zeros((3, BINS))
@@ -126,12 +126,13 @@ def surface_distances(
         Both, or None where either mask is empty.
 
     Example:
-        A square of 5 x 5 pixels, predicted three pixels too far to the right:
+        A square of 5 x 5 pixels, predicted three pixels too far to the right: of each outline's 16
+        pixels, the 5 of the far side lie three away from the other.
 
         >>> mask, predicted = np.zeros((2, 9, 12), bool)
         >>> mask[2:7, 2:7] = predicted[2:7, 5:10] = True
         >>> surface_distances(predicted, mask, tolerance=2)
-        (3.0, 0.5)
+        (3.0, 0.6875)
     """
     if not (predicted.any() and mask.any()):
         return None
