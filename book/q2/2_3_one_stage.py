@@ -48,10 +48,12 @@ if find_spec("google") and find_spec("google.colab"):
 from dataclasses import asdict
 
 import numpy as np
+import torch
 
 from hw3 import profiles, records
 from hw3.detection import anchors, comparison, experiment, figures
 from hw3.detection.error_types import costs, find_errors
+from hw3.detection.models import total_loss
 from hw3.tables import Markdown, differences, environment, provenance, table
 
 profile = profiles.active()
@@ -64,7 +66,7 @@ environment(profile)
 #
 # SSD {cite}`liu2016` has no proposals. VGG16 extracts features (it does not classify the detections, as the report has it); convolutional heads on six feature maps then classify and move several thousand default boxes, all at once.
 #
-# SSD300 sees 300 × 300 pixels. The report shrinks the whole image to that size, and a sign of 30 pixels becomes one of 7. The alternative keeps native pixels: the image is cut into overlapping tiles of 300 pixels, and their detections are merged. How many signs does some default box cover, at IoU 0.5 or more? A sign that no box covers so far is trained on only as the best of bad matches.
+# SSD300 sees 300 × 300 pixels. The report shrinks the whole image to that size, and a sign of 30 pixels becomes one of 7. The alternative keeps native pixels: the image is cut into overlapping tiles of 300 pixels, and their detections are merged. (The first three blocks of VGG16 see the image whole, once, and the tiles are cut from their features; the run on real photographs below still cut its tiles from the pixels.) How many signs does some default box cover, at IoU 0.5 or more? A sign that no box covers so far is trained on only as the best of bad matches.
 
 # %% tags=["hide-input"]
 ssd = experiment.build(settings, "random")
@@ -115,6 +117,23 @@ differences({"profile full": full_settings, "real data": real.settings, "this pa
 # %% tags=["hide-input"]
 runs = {"Real data (GTSDB)": real, f"This page ({kind})": ours}
 comparison.summary(runs)
+
+# %% [markdown]
+# ## What a crop without a sign teaches
+#
+# Nothing. SSD's loss counts, beside the boxes on signs, three times as many boxes on background, the hardest of the same picture. In a picture without a sign three times none are none:
+
+# %%
+nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+total_loss(ssd.train(), [torch.rand(3, 300, 300)], [nothing]).item()
+
+# %% tags=["hide-input"]
+seen = sum(entry["samples"] for entry in real.history)
+Markdown(
+    f"The run on real photographs laid {real.settings['sign_share']:.0%} of its {seen:,} crops around a sign, and the others "
+    "anywhere. It learnt next to nothing from these, which was found out only after it had ended. A run of the same length "
+    "with a sign in every crop should do better; it has not been made."
+)
 
 # %% [markdown]
 # ## By threshold, group and size

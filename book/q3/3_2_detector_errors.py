@@ -59,7 +59,7 @@ two_stage, _ = experiment.run(
 one_stage, _ = experiment.run(profile.ssd300, dataset, kind=kind, name="ssd300", folder=folder)
 panels = {
     "Real data (GTSDB)": {
-        "Faster R-CNN": records.load("../runs/gtsdb-frcnn-first-run.json"),
+        "Faster R-CNN": records.load("../runs/gtsdb-frcnn-100-proposals.json"),
         "SSD300": records.load("../runs/gtsdb-ssd-first-run.json"),
     },
     f"This page ({kind})": {"Faster R-CNN": two_stage, "SSD300": one_stage},

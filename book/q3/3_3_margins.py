@@ -50,7 +50,7 @@ from hw3.detection import comparison, figures
 from hw3.tables import Markdown, provenance
 
 runs = {
-    "Faster R-CNN": records.load("../runs/gtsdb-frcnn-first-run.json"),
+    "Faster R-CNN": records.load("../runs/gtsdb-frcnn-100-proposals.json"),
     "SSD300": records.load("../runs/gtsdb-ssd-first-run.json"),
 }
 first, second = map(comparison.matches_of, runs.values())
