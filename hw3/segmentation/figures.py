@@ -210,6 +210,7 @@ def dice_by_size(panels: dict[str, SliceCounts], parts: int = 5) -> Figure:
                     color=PREDICTED,
                     weight="bold",
                     fontsize=8,
+                    bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.5},
                 )
             axes.set(xscale="log", xlabel="area of the tumour, pixels", ylim=(-0.03, 1.09))
             axes.set_title(title, loc="left")
@@ -269,7 +270,7 @@ def calibration(bins: dict[str, list[float]]) -> Figure:
             color=TRAINED,
             marker="o",
         )
-        left.text(0.97, 0.86, "perfectly calibrated", color=MUTED, ha="right", fontsize=8)
+        left.text(0.42, 0.33, "perfectly calibrated", color=MUTED, fontsize=8)
         left.set(xlabel="mean predicted probability", ylabel="share that is tumour")
         right.bar(edges[:-1], pixels, width=np.diff(edges), align="edge", color=FROZEN)
         right.set(xlabel="predicted probability", ylabel="pixels", yscale="log")
