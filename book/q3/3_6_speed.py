@@ -1,0 +1,103 @@
+# %% [markdown]
+# # What makes training on two cores affordable?
+#
+# [![Open in Colab](../_static/colab.svg)](https://colab.research.google.com/)
+#
+# This section asks how much of the machine's arithmetic training uses, and where the rest goes.
+# A method of 2016 makes the networks of this book train faster on a processor, with the same results.
+
+# %% tags=["hide-input"]
+# Set-up: does nothing outside Google Colab, and touches neither torch nor numpy.
+import os
+import subprocess
+import sys
+import zipfile
+from glob import glob
+from importlib.metadata import distributions
+from importlib.util import find_spec
+from io import BytesIO
+from pathlib import Path
+
+REPOSITORY, FOLDER, CONTENT = "", "book/q3", Path("/content")
+LIGHT = "accelerate albumentations imagecodecs matplotlib nilearn requests safetensors tifffile"
+LIGHT += " tqdm tyro"
+if find_spec("google") and find_spec("google.colab"):
+    from google.colab import drive, files
+
+    home = CONTENT / "hw3"
+    if not home.exists() and REPOSITORY:
+        subprocess.run(["git", "clone", "--quiet", "--depth=1", REPOSITORY, home], check=True)
+    elif not home.exists():
+        print("Choose hw3-colab.zip, the bundle that `make colab` writes.")
+        zipfile.ZipFile(BytesIO(*files.upload().values())).extractall(home)
+    missing = [name for name in LIGHT.split() if not find_spec(name)]
+    heavy = [d for d in distributions() if d.name in ("torch", "torchvision", "numpy", "scipy")]
+    as_they_are = [f"{d.name}=={d.version}" for d in heavy]
+    pip = [sys.executable, "-m", "pip", "install", "--quiet"]
+    if missing:
+        subprocess.run([*pip, *missing, *as_they_are], check=True)
+    subprocess.run([*pip, "--no-deps", home], check=True)
+    os.environ.setdefault("HW3_PROFILE", "full" if glob("/dev/nvidia[0-9]*") else "sample")
+    os.environ.setdefault("HW3_DATA", str(CONTENT / "data"))
+    os.environ.setdefault("HW3_RUNS", str(CONTENT / "runs"))
+    if Path(os.environ["HW3_RUNS"]).is_relative_to(CONTENT / "drive"):
+        drive.mount(str(CONTENT / "drive"))
+    os.chdir(home / FOLDER)
+
+# %%
+import json
+from pathlib import Path
+
+from hw3.tables import Markdown, table
+
+measured = json.loads(Path("../training_rate.json").read_text())
+
+# %% [markdown]
+# ## Where the time goes
+#
+# Training these networks is convolving: most operations of a step lie in the 3 × 3 convolutions of VGG16. On a processor torch makes them directly. Winograd's method {cite}`lavin2016` makes 16 outputs at once with a quarter of the multiplications, at the price of transforming inputs and outputs. The module `hw3.winograd` writes it as matrix products, forwards and backwards, which run on any processor. It takes the layers with 128 channels or more; narrower ones stay direct, since their transforms cost more than they save.
+#
+# Another part of the time was lost where nobody looks: the C library gave the memory of each large tensor back to the system, and asked for it again a page at a time. Training now keeps it.
+
+# %% tags=["hide-input"]
+rate = measured["gigaflop_per_second"]
+table(
+    [
+        "training step",
+        "10⁹ operations a picture",
+        "seconds, direct",
+        "seconds, Winograd",
+        "share of the machine's rate, direct",
+        "Winograd",
+    ],
+    [
+        [
+            row["network"],
+            f"{row['gigaflop']:.1f}",
+            f"{row['direct']:.3f}",
+            f"{row['winograd']:.3f}",
+            *(f"{row['gigaflop'] / rate / row[way]:.0%}" for way in ("direct", "winograd")),
+        ]
+        for row in measured["networks"]
+    ],
+)
+
+# %% tags=["hide-input"]
+hardware, versions = measured["hardware"], measured["versions"]
+gains = [row["direct"] / row["winograd"] for row in measured["networks"]]
+Markdown(
+    f"Median of {measured['steps']} steps of {measured['batch_size']} pictures, forwards and backwards, on random "
+    f"pixels with random weights; {hardware['count']} threads of a {hardware['device']}, on which a product of two large "
+    f"float32 matrices makes {rate:.0f} × 10⁹ operations a second; torch {versions['torch']}; commit "
+    f"`{measured['commit'][:10]}`. Operations are those of the direct method. Winograd's makes a step {min(gains):.2f} to "
+    f"{max(gains):.2f} times as fast."
+)
+
+# %% [markdown]
+# ## Is it the same network?
+#
+# Yes, up to the rounding of float32. The tests compare outputs and all gradients with torch's own convolution. Weights trained in one way can be used in the other; nothing in a file says which it was. Under bfloat16, which some processors multiply twice as fast, and on a GPU, the layers are torch's own.
+#
+# ## What this section showed
+#
+# Before asking for a larger machine it pays to look where the time goes. The layers that cost most were slow on the way back, and a method of 2016 mends that.
