@@ -187,3 +187,11 @@ def test_empty_bins_are_left_out_of_the_calibration() -> None:
     assert left.lines[1].get_xdata().tolist() == pytest.approx([0.1, 0.9])
     assert left.lines[1].get_ydata().tolist() == pytest.approx([0, 0.8])
     assert [bar.get_height() for bar in right.patches] == [90, 0, 10]
+
+
+def test_nothing_to_draw_is_said() -> None:
+    columns = (["a"], [1], [0], [3], [0])
+    healthy = SliceCounts(*map(np.array, columns), pixels=400)
+    assert "no slice with tumour" in texts(drawn(figures.dice_by_size({"healthy": healthy})))
+    empty = drawn(figures.distances(np.array([]), np.array([]), 2))
+    assert texts(empty).count("no slice with both masks") == 2

@@ -196,9 +196,14 @@ def dice_by_size(panels: dict[str, SliceCounts], parts: int = 5) -> Figure:
         figure, grid = plt.subplots(1, len(panels), figsize=(8, 3), sharey=True, squeeze=False)
         for axes, (title, counts) in zip(grid[0], panels.items(), strict=True):
             areas, scores = areas_and_dice(counts)
+            axes.set(xscale="log", xlabel="area of the tumour, pixels", ylim=(-0.03, 1.09))
+            axes.set_title(title, loc="left")
+            if not len(areas):
+                axes.text(0.03, 0.06, "no slice with tumour", transform=axes.transAxes, color=MUTED)
+                continue
             axes.scatter(areas, scores, s=9, color=MUTED, alpha=0.5, linewidth=0)
             sets = np.array_split(np.arange(len(areas)), min(parts, len(areas)))
-            means = [(np.median(areas[own]), scores[own].mean()) for own in sets if len(own)]
+            means = [(np.median(areas[own]), scores[own].mean()) for own in sets]
             axes.plot(*zip(*means, strict=True), color=PREDICTED, marker="o", linewidth=2)
             for area, mean in means:
                 axes.annotate(
@@ -212,8 +217,6 @@ def dice_by_size(panels: dict[str, SliceCounts], parts: int = 5) -> Figure:
                     fontsize=8,
                     bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.5},
                 )
-            axes.set(xscale="log", xlabel="area of the tumour, pixels", ylim=(-0.03, 1.09))
-            axes.set_title(title, loc="left")
         grid[0, 0].set_ylabel("Dice of the slice")
     return figure
 
@@ -222,7 +225,7 @@ def distances(hausdorff: np.ndarray, surface_dice: np.ndarray, tolerance: float)
     """How far outlines lie apart: cumulative shares of slices, one panel a measure.
 
     Args:
-        hausdorff: (n,) 95 % Hausdorff distances in pixels.
+        hausdorff: (n,) 95 % Hausdorff distances in pixels; n may be 0.
         surface_dice: (n,) in [0, 1].
         tolerance: of the surface Dice, in pixels.
 
@@ -238,11 +241,14 @@ def distances(hausdorff: np.ndarray, surface_dice: np.ndarray, tolerance: float)
     with report_style():
         figure, grid = plt.subplots(1, 2, figsize=(8, 2.8), sharey=True)
         for axes, (name, values) in zip(grid, panels.items(), strict=True):
+            axes.set(xlabel=name, ylim=(0, 1.02))
+            if not len(values):
+                axes.text(0.03, 0.06, "no slice with both masks", color=MUTED, fontsize=8)
+                continue
             axes.ecdf(values, color=TRAINED, linewidth=2)
             middle = float(np.median(values))
             axes.axvline(middle, color=MUTED, linestyle="dotted")
             axes.text(middle, 0.06, f" median {middle:.2f}", color=MUTED, fontsize=8)
-            axes.set(xlabel=name, ylim=(0, 1.02))
         grid[0].set_ylabel("share of slices, up to here")
     return figure
 
