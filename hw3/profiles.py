@@ -175,6 +175,9 @@ class SsdSettings(DetectionSettings):
     """Native 300-pixel tiles, or the whole image made 300 x 300, as in the report."""
     frozen_convolutions: int = 4
     """Convolutions that are not trained, from the first."""
+    mining: Literal["image", "batch"] = "image"
+    """The hardest background of each image is learned from, as in torchvision, or of the batch,
+    to which images without signs then belong."""
 
 
 @dataclass(frozen=True)

@@ -367,6 +367,54 @@ def test_a_picture_without_signs_teaches_ssd_nothing() -> None:
     assert total_loss(model, [torch.rand(3, 300, 300)], [nothing]).item() == 0
 
 
+def test_a_picture_without_signs_teaches_ssd_beside_one_with_signs() -> None:
+    """Where the background is mined from the batch. A batch without any sign stays empty."""
+    sign = {"boxes": torch.tensor([[5.0, 5.0, 45.0, 45.0]]), "labels": torch.tensor([4])}
+    nothing = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+    model = build_ssd300(weights="random", width=1 / 16, mining="batch").train()
+    images = [torch.rand(3, 300, 300).requires_grad_() for _ in range(2)]
+    total_loss(model, images, [sign, nothing]).backward()
+    assert all(image.grad.abs().sum() > 0 for image in images)
+    assert total_loss(model, images[:1], [nothing]).item() == 0
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 0, 1]])
+def test_mining_from_the_batch_is_what_plain_arithmetic_gives(order) -> None:
+    model = build_ssd300(weights="random", width=1 / 16, mining="batch")
+    generator = torch.Generator().manual_seed(1)
+    boxes = torch.tensor([[4.0, 4.0, 40.0, 36.0], [100.0, 90.0, 160.0, 150.0]])
+    targets = [
+        {"boxes": boxes, "labels": torch.tensor([3, 1])},
+        {"boxes": boxes[:0], "labels": torch.tensor([], dtype=torch.int64)},
+        {"boxes": boxes[1:], "labels": torch.tensor([2])},
+    ]
+    matched = [torch.full((50,), -1) for _ in range(3)]
+    matched[0][[3, 7]], matched[0][9], matched[2][30] = 1, 0, 0
+    anchors = [torch.tensor([[90.0, 90.0, 150.0, 150.0]]).repeat(50, 1)] * 3
+    logits, shifts = (torch.randn(3, 50, n, generator=generator) for n in (5, 4))
+    heads = {"cls_logits": logits[order], "bbox_regression": shifts[order]}
+    losses = model.compute_loss(
+        [targets[own] for own in order], heads, anchors, [matched[own] for own in order]
+    )
+    labels = torch.zeros(3, 50, dtype=torch.int64)
+    labels[0, 3] = labels[0, 7] = 1
+    labels[0, 9], labels[2, 30] = 3, 2
+    each = -logits.log_softmax(2).gather(2, labels[..., None])[..., 0]
+    hardest = each[labels == 0].sort(descending=True).values[: 3 * 4]
+    expected = (each[labels > 0].sum() + hardest.sum()) / 4
+    torch.testing.assert_close(losses["classification"], expected)
+    moves = {(0, 3): boxes[1], (0, 7): boxes[1], (0, 9): boxes[0], (2, 30): boxes[1]}
+    moved = sum(
+        torch.nn.functional.smooth_l1_loss(
+            shifts[place],
+            model.box_coder.encode_single(box[None], anchors[0][:1])[0],
+            reduction="sum",
+        )
+        for place, box in moves.items()
+    )
+    torch.testing.assert_close(losses["bbox_regression"], moved / 4)
+
+
 def test_the_box_head_draws_from_the_best_proposals_only(monkeypatch) -> None:
     model = small_faster_rcnn(proposals=20).train()
     numbers: list[int] = []

@@ -147,6 +147,7 @@ def build(settings: DetectionSettings, weights: str) -> nn.Module:
             weights=weights,
             width=settings.width,
             frozen_convolutions=settings.frozen_convolutions,
+            mining=settings.mining,
             score_threshold=settings.score_threshold,
         )
     return build_faster_rcnn(

@@ -5,6 +5,7 @@ targets and returns its losses (`total_loss`), in evaluation mode detections (`p
 """
 
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -125,6 +126,7 @@ def build_ssd300(
     labels: int = 4,
     width: float = 1.0,
     frozen_convolutions: int = 4,
+    mining: Literal["image", "batch"] = "image",
     score_threshold: float = 0.01,
 ) -> "SSD300":
     """SSD300 on VGG16 (Liu et al. 2016), with the default boxes of torchvision's ssd300_vgg16.
@@ -135,6 +137,7 @@ def build_ssd300(
         weights: as for `build_faster_rcnn`, and so are `labels` and `score_threshold`.
         width: share of the channels; below 1 with BatchNorm, as in `build_faster_rcnn`.
         frozen_convolutions: how many convolutions, from the first, are not trained.
+        mining: where the loss looks for the hardest background, see `SSD300.compute_loss`.
 
     Raises:
         InputError: if the weights cannot be had or do not fit.
@@ -165,12 +168,15 @@ def build_ssd300(
         image_std=VGG16_STD,
         score_thresh=score_threshold,
     )
+    model.mining = mining
     _full_precision_outputs(model.head)
     return _finished(model, whole, weights)
 
 
 class SSD300(ssd.SSD):
-    """torchvision's SSD in two steps, so that overlapping tiles can share their first layers.
+    """torchvision's SSD, whose overlapping tiles can share their first layers.
+
+    Its loss can learn from images without a sign, too.
 
     Example:
         >>> model = build_ssd300(weights="random", width=1 / 16).eval()
@@ -183,6 +189,57 @@ class SSD300(ssd.SSD):
 
     STRIDE = 4
     """Pixels a feature of the stem."""
+    mining: Literal["image", "batch"] = "image"
+    """Where the loss looks for the hardest background."""
+
+    def compute_loss(
+        self,
+        targets: list[dict[str, Tensor]],
+        head_outputs: dict[str, Tensor],
+        anchors: list[Tensor],
+        matched_idxs: list[Tensor],
+    ) -> dict[str, Tensor]:
+        """torchvision's loss, with the hardest background of each image, or of the whole batch.
+
+        Three background boxes count for each box on a sign. Where they come from the same image,
+        as in torchvision, an image without a sign adds nothing to the loss. Here the batch can
+        be handed on as one image with all the boxes, so that its false alarms count wherever
+        they are.
+
+        Args:
+            targets: one an image: boxes (g, 4) xyxy, labels (g,).
+            head_outputs: bbox_regression (n, d, 4) and cls_logits (n, d, labels + 1).
+            anchors: one an image: default boxes (d, 4) xyxy.
+            matched_idxs: one an image: (d,), places in that image's targets, -1 for background.
+
+        Example:
+            One sign in the first of two images with four boxes each, and three false alarms,
+            with a loss of 9 each, in the second:
+
+            >>> logits = torch.zeros(2, 4, 5)
+            >>> logits[1, :3, 1] = 9.0
+            >>> heads = {"bbox_regression": torch.zeros(2, 4, 4), "cls_logits": logits}
+            >>> boxes = torch.tensor([[0.0, 0.0, 9.0, 9.0]]).repeat(4, 1)
+            >>> sign = {"boxes": boxes[:1], "labels": torch.tensor([1])}
+            >>> none = {"boxes": boxes[:0], "labels": torch.tensor([], dtype=torch.int64)}
+            >>> matched = [torch.tensor([0, -1, -1, -1]), torch.full((4,), -1)]
+            >>> model = build_ssd300(weights="random", width=1 / 16)
+            >>> for model.mining in ("image", "batch"):
+            ...     losses = model.compute_loss([sign, none], heads, [boxes, boxes], matched)
+            ...     print(round(float(losses["classification"]), 1))
+            6.4
+            28.6
+        """
+        if self.mining == "batch":
+            starts = accumulate((len(target["boxes"]) for target in targets), initial=0)
+            places = [
+                torch.where(own < 0, own, own + start)
+                for own, start in zip(matched_idxs, starts, strict=False)
+            ]
+            joined = {key: torch.cat([own[key] for own in targets]) for key in ("boxes", "labels")}
+            head_outputs = {key: own.flatten(0, 1)[None] for key, own in head_outputs.items()}
+            targets, anchors, matched_idxs = [joined], [torch.cat(anchors)], [torch.cat(places)]
+        return super().compute_loss(targets, head_outputs, anchors, matched_idxs)
 
     def stem(self, images: Tensor) -> Tensor:
         """VGG16's first three blocks, of images of any size, which are all local.
