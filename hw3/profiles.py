@@ -94,6 +94,9 @@ class DetectionSettings:
     """At the start, "coco", "imagenet" (backbone), "random", or a weights file."""
     split: Literal["random", "official"] = "random"
     """80 / 20 % at random as in the report, or the competition's 600 / 300 images."""
+    train_images: int | None = None
+    """So many of the training images, drawn by the seed; of two such draws the larger holds the
+    smaller. None for all; with 0 the weights are scored as they are at the start."""
     width: float = 1.0
     """Share of the channels of the backbone, below 1 for quick runs."""
     crop_size: int | None = None
@@ -134,6 +137,8 @@ class DetectionSettings:
         _check(self, "width", "epochs", "batch_size", "learning_rate", "max_gradient_norm")
         if self.crop_size is not None and min(self.crop_size, self.crops) <= 0:
             raise InputError(f"crop_size {self.crop_size} needs crops above 0, not {self.crops}")
+        if self.train_images is not None and self.train_images < 0:
+            raise InputError(f"train_images is {self.train_images}: choose 0 or more, or None")
 
 
 @dataclass(frozen=True)

@@ -262,6 +262,41 @@ def test_training_sees_the_training_part_alone(dataset, tmp_path, given_to_fit, 
     assert crops["max_gradient_norm"] == settings.max_gradient_norm
 
 
+def test_a_few_training_images_are_drawn_and_the_test_part_stays(
+    dataset, tmp_path, given_to_fit
+) -> None:
+    split = split_random(dataset.image_ids, 0)
+    settings = replace(SETTINGS["ssd300"], train_images=2)
+    with pytest.raises(InterruptedError):
+        run(settings, dataset, tmp_path)
+    (given,) = given_to_fit
+    drawn = [dataset.image_ids[index] for index in given["samples"].indices]
+    assert drawn == experiment.draw_images(split["train"], 2, seed=0)
+    assert set(drawn) < set(split["train"])
+    assert len(drawn) == 2
+    with pytest.raises(InputError, match="train_images is 6, but there are only 5"):
+        run(replace(settings, train_images=6), dataset, tmp_path)
+    with pytest.raises(InputError, match="train_images is -1: choose 0 or more, or None"):
+        run(replace(settings, train_images=-1), dataset, tmp_path)
+
+
+@each_model
+def test_without_training_images_the_starting_weights_are_scored(
+    finished, dataset, runs_folder, tmp_path, no_training, model_name
+) -> None:
+    trained, _ = finished[model_name]
+    settings = replace(
+        SETTINGS[model_name], weights=str(weights_of(trained, runs_folder)), train_images=0
+    )
+    record, same = run(settings, dataset, tmp_path)
+    assert record.data["split"] == trained.data["split"] | {"train": []}
+    assert (record.history, record.seconds_training) == ([], 0)
+    pairs = zip(record.evidence["detections"], trained.evidence["detections"], strict=True)
+    assert all(one["bbox"] == pytest.approx(two["bbox"], abs=0.02) for one, two in pairs)
+    assert not same.training
+    assert run(settings, dataset, tmp_path)[0].evidence == record.evidence
+
+
 @pytest.mark.parametrize(
     ("model_name", "frozen"),
     [("faster-rcnn", {"frozen_blocks": 2}), ("ssd300", {"frozen_convolutions": 4})],
@@ -377,8 +412,9 @@ def test_settings_reach_the_detectors() -> None:
         settings, backbone="vgg16-fpn", width=1.0, anchor_sizes=(16, 24, 32, 48, 64, 96, 128, 192)
     )
     assert len(experiment.build(vgg16, "random").rpn.anchor_generator.sizes) == 4
-    model = experiment.build(replace(SETTINGS["ssd300"], score_threshold=0.2), "random")
-    assert model.score_thresh == 0.2
+    ssd = replace(SETTINGS["ssd300"], score_threshold=0.2, mining="batch")
+    model = experiment.build(ssd, "random")
+    assert (model.score_thresh, model.mining) == (0.2, "batch")
 
 
 def test_images_are_seen_whole_or_in_tiles_as_the_settings_say(finished, dataset) -> None:

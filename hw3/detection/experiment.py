@@ -112,6 +112,8 @@ def run(
     """
     accelerator = training.make_accelerator(settings.mixed_precision)
     split = SPLITS[settings.split](dataset, settings.seed)
+    if settings.train_images is not None:
+        split["train"] = draw_images(split["train"], settings.train_images, settings.seed)
     data = {
         "kind": kind,
         "note": note,
@@ -130,6 +132,23 @@ def run(
         build=partial(build, settings, "random"),
         train=partial(_train, settings, dataset, split, accelerator, workers),
     )
+
+
+def draw_images(image_ids: Sequence[int], count: int, seed: int) -> list[int]:
+    """So many of the images at random, in order; a larger draw holds every smaller one.
+
+    Raises:
+        InputError: if there are not so many.
+
+    Example:
+        >>> small, large = (draw_images(range(600), count, seed=0) for count in (10, 30))
+        >>> len(small), set(small) < set(large)
+        (10, True)
+    """
+    if count > len(image_ids):
+        raise InputError(f"train_images is {count}, but there are only {len(image_ids)}")
+    drawn = np.random.default_rng(seed).permutation(np.array(image_ids))
+    return sorted(drawn[:count].tolist())
 
 
 def build(settings: DetectionSettings, weights: str) -> nn.Module:
@@ -387,18 +406,40 @@ def _train(
 ) -> nn.Module:
     torch.manual_seed(settings.seed)
     model = build(settings, settings.weights)
-    samples = CropSamples(
-        dataset,
-        split["train"],
-        crop_size=settings.crop_size,
-        crops=settings.crops,
-        sign_share=settings.sign_share,
-        augmentation=Augmentation(settings.seed) if settings.augment else None,
-        seed=settings.seed,
-    )
+    if split["train"]:
+        samples = CropSamples(
+            dataset,
+            split["train"],
+            crop_size=settings.crop_size,
+            crops=settings.crops,
+            sign_share=settings.sign_share,
+            augmentation=Augmentation(settings.seed) if settings.augment else None,
+            seed=settings.seed,
+        )
+        record.history = _fit(
+            settings, model, samples, accelerator, workers, record.key, checkpoint
+        )
+    else:
+        model = accelerator.prepare_model(model.eval(), evaluation_mode=True)
+    clock = perf_counter()
+    record.evidence = evidence(settings, model, dataset, split["test"], accelerator)
+    record.seconds_per_image = round((perf_counter() - clock) / len(split["test"]), 4)
+    record.results = derive_results(record)
+    return model
+
+
+def _fit(
+    settings: DetectionSettings,
+    model: nn.Module,
+    samples: CropSamples,
+    accelerator: Accelerator,
+    workers: int,
+    key: str,
+    checkpoint: Path,
+) -> list[dict[str, Any]]:
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer, scheduler = runs.optimiser(settings, trained, len(samples))
-    record.history = training.fit(
+    return training.fit(
         model,
         train_step,
         samples,
@@ -412,13 +453,8 @@ def _train(
         workers=workers,
         max_gradient_norm=settings.max_gradient_norm,
         checkpoint=checkpoint,
-        key=record.key,
+        key=key,
     )
-    clock = perf_counter()
-    record.evidence = evidence(settings, model, dataset, split["test"], accelerator)
-    record.seconds_per_image = round((perf_counter() - clock) / len(split["test"]), 4)
-    record.results = derive_results(record)
-    return model
 
 
 def _model_name(settings: DetectionSettings) -> str:
