@@ -289,7 +289,7 @@ def predicted_and_measured(panels: dict[str, tuple[dict, dict]]) -> Figure:
     """Figure 3.10: by size, the share of signs that an anchor covers and that a detection finds.
 
     Args:
-        panels: by title: the shares covered and the shares found, each by size; two a row.
+        panels: by title: the shares covered and the shares found, each by size.
 
     Example:
         >>> share = {"small": 0.2, "medium": 0.8, "large": 1.0}
@@ -298,11 +298,8 @@ def predicted_and_measured(panels: dict[str, tuple[dict, dict]]) -> Figure:
         ['covered', 'found']
     """
     with report_style():
-        rows = -(-len(panels) // 2)
-        figure, grid = plt.subplots(rows, 2, figsize=(7, 2.4 * rows), sharey=True, squeeze=False)
-        for axes in grid.flat[len(panels) :]:
-            axes.remove()
-        for axes, (title, shares) in zip(grid.flat, panels.items(), strict=False):
+        figure, grid = plt.subplots(1, len(panels), figsize=(8, 3), sharey=True, squeeze=False)
+        for axes, (title, shares) in zip(grid[0], panels.items(), strict=True):
             marks = (("covered", MUTED, "_"), ("found", ONE_STAGE, "o"))
             for own, (name, color, marker) in zip(shares, marks, strict=True):
                 values = [own[size] for size in SIZE_GROUPS]
@@ -317,37 +314,8 @@ def predicted_and_measured(panels: dict[str, tuple[dict, dict]]) -> Figure:
             axes.set_title(title, loc="left")
             axes.set_xticks(range(len(SIZE_GROUPS)), SIZE_LABELS)
             axes.set(ylim=(-0.03, 1.05), xlim=(-0.5, len(SIZE_GROUPS) - 0.5))
-        for axes in grid[:, 0]:
-            axes.set_ylabel("share of signs")
+        grid[0, 0].set_ylabel("share of signs")
         grid[0, 0].legend(labelcolor="linecolor", loc="lower right")
-    return figure
-
-
-def learning_curves(runs: dict[str, dict[int, RunRecord]]) -> Figure:
-    """Figure 3.11: AP at IoU 0.5 against the number of training images, by the start.
-
-    Args:
-        runs: at most two starts by title, each with its runs by number of training images.
-
-    Example:
-        >>> record = RunRecord("try", settings={}, data={}, seed=0)
-        >>> record.results = {"ap50": 0.5, "ap50_interval": [0.4, 0.6]}
-        >>> figure = learning_curves({"simulated": {0: record, 600: record}, "random": {}})
-        >>> [own.get_text() for own in figure.axes[0].get_xticklabels()]
-        ['0', '600']
-    """
-    places = {count: place for place, count in enumerate(sorted(set().union(*runs.values())))}
-    with report_style():
-        figure, axes = plt.subplots(figsize=(6.5, 3.4))
-        for (title, own), color in zip(runs.items(), (TRAINED, MUTED), strict=False):
-            at = [places[count] for count in own]
-            results = [record.results for record in own.values()]
-            for place, result in zip(at, results, strict=True):
-                axes.vlines(place, *result["ap50_interval"], color=color, linewidth=2, alpha=0.5)
-            axes.plot(at, [result["ap50"] for result in results], "o-", color=color, label=title)
-        axes.legend(labelcolor="linecolor", loc="upper left")
-        axes.set_xticks(list(places.values()), list(map(str, places)))
-        axes.set(xlabel="real training images", ylabel="AP at IoU 0.5", ylim=(0, 1.02))
     return figure
 
 
