@@ -54,7 +54,7 @@ def detectors() -> Iterator[tuple[str, DetectionSettings]]:
     """The settings to measure, by the names that the table has."""
     for title, field, run in (
         ("Faster R-CNN", "faster_rcnn", "frcnn-100-proposals"),
-        ("SSD300", "ssd300", "ssd-first-run"),
+        ("SSD300", "ssd300", "ssd-tiles"),
     ):
         record = records.load(ROOT / f"book/runs/gtsdb-{run}.json")
         yield f"{title}, full profile", getattr(profiles.FULL, field)

@@ -54,7 +54,7 @@ from hw3 import records
 report = json.loads(Path("../published.json").read_text())["original_report"]
 unet = records.load("../runs/lgg-first-run.json")
 faster_rcnn = records.load("../runs/gtsdb-frcnn-100-proposals.json")
-ssd300 = records.load("../runs/gtsdb-ssd-first-run.json")
+ssd300 = records.load("../runs/gtsdb-ssd-tiles.json")
 
 
 def number(value: float, digits: int = 3) -> str:

@@ -96,8 +96,13 @@ provenance(records.load("../runs/simulated/start-faster-rcnn.json"))
 # Neither run has the settings of the full profile, which are the report's where it states them. These are the differences:
 
 # %% tags=["hide-input"]
-full_settings = {"model": "faster-rcnn"} | asdict(profiles.FULL.faster_rcnn)
-differences({"profile full": full_settings, "real data": real.settings, "this page": ours.settings})
+differences(
+    {"profile full": asdict(profiles.FULL.faster_rcnn)}
+    | {
+        title: asdict(experiment.settings_of(record))
+        for title, record in (("real data", real), ("this page", ours))
+    }
+)
 
 # %% tags=["hide-input"]
 runs = {"Real data (GTSDB)": real, f"This page ({kind})": ours}

@@ -60,7 +60,7 @@ two_stage, _ = experiment.run(
 )
 one_stage, _ = experiment.run(profile.ssd300, dataset, kind=kind, name="ssd300", folder=folder)
 real_two, real_one = (
-    records.load(f"../runs/gtsdb-{name}.json") for name in ("frcnn-100-proposals", "ssd-first-run")
+    records.load(f"../runs/gtsdb-{name}.json") for name in ("frcnn-100-proposals", "ssd-tiles")
 )
 environment(profile)
 
@@ -155,4 +155,4 @@ table(
 # %% [markdown]
 # ## What this section showed
 #
-# A difference between two detectors means something only beside its interval. The verdicts above are of single runs, and they are not equally mature: the two-stage run is the third, mended after its errors had been looked at ({doc}`2_2_two_stage`), while the one-stage run is the first, learnt from half of its crops ({doc}`2_3_one_stage`), and its loss was still falling. A better one may narrow the gap. How much the verdicts vary over seeds is another question, and these intervals do not answer it.
+# A difference between two detectors means something only beside its interval. The verdicts above are of single runs. On real data these are the third of the two-stage detector and the second of the one-stage one, each mended after the errors of the one before had been counted on these same images ({doc}`2_2_two_stage`, {doc}`2_3_one_stage`). How much the verdicts vary over seeds is another question, and these intervals do not answer it.

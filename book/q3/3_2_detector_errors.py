@@ -60,7 +60,7 @@ one_stage, _ = experiment.run(profile.ssd300, dataset, kind=kind, name="ssd300",
 panels = {
     "Real data (GTSDB)": {
         "Faster R-CNN": records.load("../runs/gtsdb-frcnn-100-proposals.json"),
-        "SSD300": records.load("../runs/gtsdb-ssd-first-run.json"),
+        "SSD300": records.load("../runs/gtsdb-ssd-tiles.json"),
     },
     f"This page ({kind})": {"Faster R-CNN": two_stage, "SSD300": one_stage},
 }

@@ -51,7 +51,7 @@ from hw3.tables import Markdown, provenance
 
 runs = {
     "Faster R-CNN": records.load("../runs/gtsdb-frcnn-100-proposals.json"),
-    "SSD300": records.load("../runs/gtsdb-ssd-first-run.json"),
+    "SSD300": records.load("../runs/gtsdb-ssd-tiles.json"),
 }
 first, second = map(comparison.matches_of, runs.values())
 

@@ -65,7 +65,7 @@ environment(profile)
 # SSD300 moves and classifies default boxes; Faster R-CNN's first stage does the same with its anchors. In training, a box learns to find a sign if it covers that sign with an IoU of at least 0.5. A sign that no box covers is given to the one that fits best, however badly, so that it is learnt from one box where others have many. {numref}`fig-3-9` counts the real test signs that are covered.
 
 # %% mystnb={"figure": {"name": "fig-3-9", "caption": "Share of the real test signs that some anchor or default box covers at IoU 0.5, against their width. Each point is the mean of forty signs of about that width."}, "image": {"alt": "Three lines. Faster R-CNN's and that of SSD300 on tiles lie at or near 1 over all widths. That of SSD300 on the whole image is at 0 for narrow signs and rises only for the widest."}}
-real = records.load("../runs/gtsdb-ssd-first-run.json")
+real = records.load("../runs/gtsdb-ssd-tiles.json")
 boxes = np.array([box for truth in real.evidence["truths"] for box in truth["boxes_xyxy"]])
 ssd = experiment.build(profiles.FULL.ssd300, "random")
 faster_rcnn = experiment.build(profiles.FULL.faster_rcnn, "random")
