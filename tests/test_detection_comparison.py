@@ -56,6 +56,12 @@ def plain(shown: str) -> str:
     return shown.replace("\N{NO-BREAK SPACE}", " ")
 
 
+def test_a_summary_of_weights_that_were_not_trained_on_has_no_loss() -> None:
+    run = replace(ALL, data={"split": {"train": [], "test": [1]}}, results={"ap50": 0.5, "ap": 0.2})
+    lines = plain(comparison.summary({"start": run})).split("\n")
+    assert lines[2:4] == ["| crops or images seen | 0 |", "| loss, mean of the last epoch | – |"]
+
+
 def test_a_summary_has_a_column_for_each_run() -> None:
     run = replace(
         ALL,

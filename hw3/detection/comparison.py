@@ -52,7 +52,9 @@ def summary(runs: dict[str, RunRecord]) -> Markdown:
     """
     measures: dict[str, Callable[[RunRecord], object]] = {
         "crops or images seen": lambda own: sum(entry["samples"] for entry in own.history),
-        "loss, mean of the last epoch": lambda own: own.history[-1]["loss"],
+        "loss, mean of the last epoch": lambda own: (
+            own.history[-1]["loss"] if own.history else None
+        ),
         "test images": lambda own: len(own.data["split"]["test"]),
         "AP at IoU 0.5": lambda own: score(own.results, "ap50"),
         "AP, mean over IoU 0.50 to 0.95": lambda own: score(own.results, "ap"),
