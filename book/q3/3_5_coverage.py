@@ -81,11 +81,11 @@ figures.coverage(boxes, ways)
 widths = boxes[:, 2] - boxes[:, 0]
 blind = ~ways["SSD300, whole image"]
 Markdown(
-    f"On the whole image made {TILE} × {TILE}, SSD300 covers {1 - blind.mean():.0%} of the {len(boxes)} "
+    f"On the whole image made {TILE} × {TILE}, SSD300 covers {1 - blind.mean():.1%} of the {len(boxes)} "
     f"signs; the narrowest that it covers is {widths[~blind].min():.0f} pixels wide, and the widest that "
     f"it does not, {widths[blind].max():.0f}. On native tiles it covers "
-    f"{ways['SSD300, native tiles'].mean():.0%}, and Faster R-CNN's anchors cover "
-    f"{ways['Faster R-CNN'].mean():.0%}."
+    f"{ways['SSD300, native tiles'].mean():.1%}, and Faster R-CNN's anchors cover "
+    f"{ways['Faster R-CNN'].mean():.1%}."
 )
 
 # %% [markdown]
@@ -149,9 +149,12 @@ whole, tiles = (score(trained[name].results, "ap50") for name in ("whole", "tile
 Markdown(
     f"On whole images {share['small']:.0%} of the small signs are covered, and {recall['small']:.0%} are "
     f"found; on tiles {on_tiles['small']:.0%} are found. Of the larger signs, {recall['large']:.0%} and "
-    f"{on_tiles['large']:.0%} are found. AP at IoU 0.5 is {whole} on whole images and {tiles} on tiles, "
-    "which bring more background, and with it more false alarms."
+    f"{on_tiles['large']:.0%} are found. AP at IoU 0.5 is {whole} on whole images and {tiles} on tiles. "
+    "Tiles bring more background, and what is found more often is partly paid for with false alarms on it:"
 )
+
+# %% tags=["hide-input"]
+comparison.errors_by_kind({f"{name} ({kind})": record for name, record in trained.items()})
 
 # %% [markdown]
 # ## What this section showed

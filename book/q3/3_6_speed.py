@@ -3,7 +3,7 @@
 #
 # [![Open in Colab](../_static/colab.svg)](https://colab.research.google.com/)
 #
-# This section asks how much of the machine's arithmetic training uses, and where the rest goes.
+# This section asks how much of the machine's arithmetic training uses, and how it can use more.
 # A method of 2016 makes the networks of this book train faster on a processor, with the same results.
 
 # %% tags=["hide-input"]
@@ -55,9 +55,9 @@ measured = json.loads(Path("../training_rate.json").read_text())
 # %% [markdown]
 # ## Where the time goes
 #
-# Training these networks is convolving: most operations of a step lie in the 3 × 3 convolutions of VGG16. On a processor torch makes them directly. Winograd's method {cite}`lavin2016` makes 16 outputs at once with a quarter of the multiplications, at the price of transforming inputs and outputs. The module `hw3.winograd` writes it as matrix products, forwards and backwards, which run on any processor. It takes the layers with 128 channels or more; narrower ones stay direct, since their transforms cost more than they save.
+# Training these networks is convolving: most operations of a step lie in 3 × 3 convolutions. On a processor torch makes them directly. Winograd's method {cite}`lavin2016` makes 16 outputs at once with a quarter of the multiplications, at the price of transforming inputs and outputs. The module `hw3.winograd` writes it as matrix products, forwards and backwards, which run on any processor. It takes the wide layers only (`hw3.winograd.CHANNELS` says how wide); in narrow ones the transforms cost more than they save.
 #
-# Another part of the time was lost where nobody looks: the C library gave the memory of each large tensor back to the system, and asked for it again a page at a time. Training now keeps it.
+# Training also keeps the memory of freed tensors, which the C library would give back to the system and ask for again a page at a time. Both columns below were measured so; what it saves was not.
 
 # %% tags=["hide-input"]
 rate = measured["gigaflop_per_second"]
@@ -100,4 +100,4 @@ Markdown(
 #
 # ## What this section showed
 #
-# Before asking for a larger machine it pays to look where the time goes. The layers that cost most were slow on the way back, and a method of 2016 mends that.
+# Before asking for a larger machine it pays to look where the time goes. Most of it went into one kind of layer, and a method of 2016 makes that kind faster.
