@@ -17,13 +17,14 @@ VGG16_STD = (1 / 255, 1 / 255, 1 / 255)
 """The original Oxford weights see (images - VGG16_MEAN) / VGG16_STD, for RGB in [0, 1]."""
 
 
-def vgg16_features(weights: str) -> nn.Sequential:
+def vgg16_features(weights: str, width: float = 1.0) -> nn.Sequential:
     """The convolutional part of VGG16 (Simonyan and Zisserman 2015), as torchvision builds it.
 
     Args:
         weights: "imagenet" (the original Oxford weights), "random" (He initialisation, drawn from
             torch's global generator), or the path of a safetensors or state-dict file with keys
             `features.N.weight` or `N.weight`; a `classifier` in it is not read.
+        width: share of VGG16's channels; published weights fit 1 alone.
 
     Raises:
         InputError: if the weights cannot be fetched or read, or do not fit.
@@ -33,7 +34,8 @@ def vgg16_features(weights: str) -> nn.Sequential:
         >>> features(torch.zeros(1, 3, 64, 96)).shape
         torch.Size([1, 512, 2, 3])
     """
-    features = make_layers(cfgs["D"], batch_norm=False)
+    channels = [size if size == "M" else round(width * size) for size in cfgs["D"]]
+    features = make_layers(channels, batch_norm=False)
     if weights == "random":
         he_initialise(features)
         return features

@@ -45,6 +45,8 @@ class SegmentationSettings:
     """Share of the crops laid around a tumour pixel."""
     encoder_weights: str = "imagenet"
     """Of the frozen VGG16, "imagenet", "random", or a safetensors or state-dict file."""
+    width: float = 1.0
+    """Share of VGG16's channels, below 1 for quick runs."""
     decoder_channels: tuple[int, int, int, int] = (256, 128, 64, 32)
     """Channels of the four decoder levels, coarse to fine."""
     loss: Literal["dice", "dice_bce", "tversky"] = "dice"
@@ -74,7 +76,7 @@ class SegmentationSettings:
             Traceback (most recent call last):
             hw3.errors.InputError: epochs is 0: choose a number above 0 (a seed may be 0)
         """
-        _check(self, "image_size", "epochs", "batch_size", "learning_rate")
+        _check(self, "width", "image_size", "epochs", "batch_size", "learning_rate")
         crop = self.crop_size
         if crop is not None and (crop % 16 or not 0 < crop <= self.image_size):
             limits = f"a multiple of 16, at most image_size {self.image_size}"
@@ -226,6 +228,7 @@ SMOKE = Profile(
     segmentation=SegmentationSettings(
         image_size=32,
         encoder_weights="random",
+        width=0.25,
         decoder_channels=(16, 8, 8, 8),
         epochs=2,
         batch_size=8,
@@ -266,7 +269,8 @@ SAMPLE = Profile(
         image_size=128,
         crop_size=64,
         encoder_weights="random",
-        decoder_channels=(64, 48, 32, 16),
+        width=0.25,
+        decoder_channels=(64, 48, 32, 24),
         epochs=12,
         batch_size=8,
         learning_rate=3e-3,
@@ -278,10 +282,10 @@ SAMPLE = Profile(
         anchor_sizes=(16, 24, 32, 48, 64, 96, 128, 192),
         width=0.25,
         fpn_channels=64,
-        rois_per_image=192,
-        frozen_blocks=0,
+        rois_per_image=64,
+        proposals=100,
         crop_size=160,
-        crops=600,
+        crops=300,
         sign_share=0.25,
         epochs=2,
         learning_rate=5e-4,
@@ -291,9 +295,9 @@ SAMPLE = Profile(
         weights=f"{DETECTION}/start_ssd300.safetensors",
         width=0.25,
         tiles=True,
-        frozen_convolutions=0,
+        mining="batch",
         crop_size=300,
-        crops=400,
+        crops=200,
         epochs=2,
         batch_size=4,
         learning_rate=5e-4,
@@ -307,7 +311,8 @@ START = replace(
     faster_rcnn=replace(
         SAMPLE.faster_rcnn,
         weights="random",
-        rois_per_image=64,
+        proposals=2000,
+        frozen_blocks=0,
         crops=2400,
         sign_share=0.8,
         epochs=4,
@@ -317,6 +322,8 @@ START = replace(
     ssd300=replace(
         SAMPLE.ssd300,
         weights="random",
+        mining="image",
+        frozen_convolutions=0,
         crops=1200,
         epochs=4,
         learning_rate=2e-3,

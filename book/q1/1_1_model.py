@@ -51,9 +51,8 @@ from hw3 import profiles
 from hw3.segmentation import experiment
 from hw3.tables import Markdown, environment, table
 
-profile = profiles.active()
-settings = profile.segmentation
-environment(profile)
+settings = profiles.FULL.segmentation
+environment(profiles.active())
 
 # %% [markdown]
 # ## Two paths and four bridges
@@ -113,7 +112,7 @@ table(
 )
 
 # %% [markdown]
-# The encoder's weights in this book's own runs depend on the profile. The sample profile needs no download, so its VGG16 is **random** and frozen, and the decoder has to make do with random features. The full profile takes torchvision's `IMAGENET1K_FEATURES`, which are the original weights of the VGG group, the same that Keras ships.
+# The network above has the report's size, and random weights: its shapes do not depend on them. In this book's own runs the weights depend on the profile. The sample profile needs no download, so its VGG16 is **random** and frozen, and the decoder has to make do with random features; {doc}`1_4_network` lists what else it reduces. The full profile takes torchvision's `IMAGENET1K_FEATURES`, which are the original weights of the VGG group, the same that Keras ships.
 #
 # ## What this section showed
 #

@@ -45,19 +45,19 @@ if find_spec("google") and find_spec("google.colab"):
     os.chdir(home / FOLDER)
 
 # %%
+from dataclasses import asdict
+
 import torch
 
 from hw3 import profiles
 from hw3.segmentation import experiment, figures
-from hw3.tables import Markdown, environment
+from hw3.tables import Markdown, differences, environment
 
-profile = profiles.active()
-settings = profile.segmentation
-torch.manual_seed(settings.seed)
-model = experiment.build(settings, settings.encoder_weights)
-environment(profile)
+settings = profiles.FULL.segmentation
+model = experiment.build(settings, "random")
+environment(profiles.active())
 
-# %% mystnb={"figure": {"name": "fig-1-3", "caption": "The structure of the network: output shapes (channels \u00d7 height \u00d7 width) and parameters, frozen or trained, as measured on the model of this page."}, "image": {"alt": "A U-shaped diagram. Five grey boxes, the frozen blocks of VGG16, go down the left side. Four blue boxes, the trained decoder levels, come up the right side. An arrow leads across from each of the upper four grey boxes to the blue box beside it. A last blue box, a 1 by 1 convolution, gives one channel at full size."}}
+# %% mystnb={"figure": {"name": "fig-1-3", "caption": "The structure of the network: output shapes (channels \u00d7 height \u00d7 width) and parameters, frozen or trained, as measured on the model."}, "image": {"alt": "A U-shaped diagram. Five grey boxes, the frozen blocks of VGG16, go down the left side. Four blue boxes, the trained decoder levels, come up the right side. An arrow leads across from each of the upper four grey boxes to the blue box beside it. A last blue box, a 1 by 1 convolution, gives one channel at full size."}}
 figures.architecture(model, settings.image_size)
 
 # %% [markdown]
@@ -71,9 +71,21 @@ figures.architecture(model, settings.image_size)
 trained = sum(p.numel() for p in model.trained_parameters())
 seen = model(torch.rand(2, 3, settings.image_size, settings.image_size)).shape
 Markdown(
-    f"The encoder's weights on this page: **{settings.encoder_weights}**. Decoder channels "
-    f"{settings.decoder_channels}, {trained:,} trained parameters. Two images of side "
-    f"{settings.image_size} give logits of shape {tuple(seen)}."
+    f"Decoder channels {settings.decoder_channels}, {trained:,} trained parameters. Two images of "
+    f"side {settings.image_size} give logits of shape {tuple(seen)}."
+)
+
+# %% [markdown]
+# ## What the sample profile reduces
+#
+# The figure has the report's sizes. Without a GPU, pages of this book train a lighter network of the same structure, on smaller pictures. These are all the settings in which the two profiles differ:
+
+# %% tags=["hide-input"]
+differences(
+    {
+        f"profile {profile.name}": asdict(profile.segmentation)
+        for profile in (profiles.FULL, profiles.SAMPLE)
+    }
 )
 
 # %% [markdown]

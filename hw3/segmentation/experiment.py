@@ -184,7 +184,7 @@ def build(settings: SegmentationSettings, encoder_weights: str) -> UNetVGG16:
         >>> build(SMOKE.segmentation, "random").head
         Conv2d(8, 1, kernel_size=(1, 1), stride=(1, 1))
     """
-    model = UNetVGG16(encoder_weights, settings.decoder_channels)
+    model = UNetVGG16(encoder_weights, settings.decoder_channels, settings.width)
     use_winograd(model)
     return model.to(memory_format=torch.channels_last)
 

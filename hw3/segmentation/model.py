@@ -10,6 +10,7 @@ from hw3.errors import InputError
 BLOCK_ENDS = (4, 9, 16, 23, 30)
 """Where torchvision's vgg16().features ends its five blocks; each pools first, except block 1."""
 BLOCK_CHANNELS = (64, 128, 256, 512, 512)
+"""What the five blocks give at width 1."""
 
 
 class UNetVGG16(nn.Module):
@@ -23,6 +24,7 @@ class UNetVGG16(nn.Module):
     Args:
         encoder_weights: see `hw3.backbones.vgg16_features`.
         decoder_channels: of the four decoder levels, at 1/8, 1/4, 1/2 and full resolution.
+        width: share of VGG16's channels, below 1 for quick runs with weights of no publisher.
 
     Example:
         >>> model = UNetVGG16("random", decoder_channels=(16, 8, 8, 8))
@@ -34,22 +36,24 @@ class UNetVGG16(nn.Module):
         self,
         encoder_weights: str = "imagenet",
         decoder_channels: tuple[int, int, int, int] = (256, 128, 64, 32),
+        width: float = 1.0,
     ) -> None:
         super().__init__()
-        features = vgg16_features(encoder_weights)
+        features = vgg16_features(encoder_weights, width)
+        block_channels = [round(width * channels) for channels in BLOCK_CHANNELS]
         starts = (0, *BLOCK_ENDS[:-1])
         self.encoder = nn.ModuleList(
             features[start:end] for start, end in zip(starts, BLOCK_ENDS, strict=True)
         )
         self.encoder.requires_grad_(False)
         self.normalisation = nn.ModuleList(
-            nn.BatchNorm2d(channels, affine=False) for channels in BLOCK_CHANNELS
+            nn.BatchNorm2d(channels, affine=False) for channels in block_channels
         )
-        coarser = (BLOCK_CHANNELS[-1], *decoder_channels)
+        coarser = (block_channels[-1], *decoder_channels)
         self.decoder = nn.ModuleList(
             _two_convolutions(below + skip, channels)
             for below, skip, channels in zip(
-                coarser, BLOCK_CHANNELS[-2::-1], decoder_channels, strict=False
+                coarser, block_channels[-2::-1], decoder_channels, strict=False
             )
         )
         self.head = nn.Conv2d(decoder_channels[-1], 1, kernel_size=1)

@@ -15,7 +15,6 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import tifffile
-from nilearn.datasets import load_mni152_gm_template, load_mni152_wm_template
 from numpy import ndarray
 from numpy.random import Generator
 from scipy import ndimage
@@ -136,6 +135,9 @@ def _patient(rng: Generator, size: int, count: int) -> tuple[ndarray, ndarray]:
 @cache
 def _atlas() -> tuple[ndarray, ...]:
     """Grey and white matter; coarse: distance from the brain and depth below the skin, in mm."""
+    # Imported here: nilearn takes seconds to load, and a finished folder of patients needs none.
+    from nilearn.datasets import load_mni152_gm_template, load_mni152_wm_template
+
     loaders = (load_mni152_gm_template, load_mni152_wm_template)
     grey, white = (load(1).get_fdata(dtype=np.float32) for load in loaders)
     fluid = np.clip(1.5 * (1 - grey - white) - 0.4, 0, 1)
