@@ -2,6 +2,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbclient.exceptions import CellExecutionError
 
 import book
 import notebooks
@@ -30,31 +31,56 @@ def ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def run(names: list[str]) -> list[str]:
-    """The notebooks that one more call runs."""
+def run(names: list[str]) -> set[str]:
+    """The notebooks that one more call runs, each once."""
     names.clear()
-    made = [made for _, made in book.run_all(book.stage("book"))]
-    assert all(path.exists() for path in made)
-    return list(names)
+    pages = list(book.run_all(book.stage("book")))
+    assert [path.name for path, _ in pages] == ["b.py", "a.py"]  # as in the contents
+    assert all(made.exists() for _, made in pages)
+    assert len(set(names)) == len(names)
+    return set(names)
 
 
-def test_notebooks_run_in_the_order_of_the_contents_and_only_once(ran: list[str]) -> None:
-    assert run(ran) == ["b.py", "a.py"]
-    assert run(ran) == []
+def test_notebooks_are_run_only_once(ran: list[str]) -> None:
+    assert run(ran) == {"a.py", "b.py"}
+    assert run(ran) == set()
+
+
+def test_a_notebook_that_fails_ends_the_run_with_its_name(
+    ran: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: object) -> None:
+        raise CellExecutionError("cell 3 \x1b[31mfailed\x1b[0m", "ValueError", "no")
+
+    monkeypatch.setattr(notebooks, "execute", fail)
+    with pytest.raises(SystemExit, match=r"^book/q1/b\.py failed:\ncell 3 failed$"):
+        run(ran)
+
+
+def test_what_trains_runs_alone_and_the_rest_between() -> None:
+    pages = [Path(f"{stem}.py") for stem in ("1_1_a", "1_5_b", "1_6_c", "2_2_d", "2_4_e")]
+    names = [[path.stem for path in group] for group in book.groups(pages)]
+    assert names == [["1_1_a", "1_5_b"], ["1_6_c"], ["2_2_d"], ["2_4_e"]]
+
+
+def test_the_sections_that_run_alone_are_in_the_book() -> None:
+    alone = [group for group in book.groups(notebooks.in_order()) if len(group) == 1]
+    stems = {path.stem[:3] for group in alone for path in group}
+    assert stems >= set(book.ALONE)
 
 
 @pytest.mark.parametrize(
     ("name", "again"),
     [
-        ("book/q1/a.py", ["a.py"]),
-        ("hw3/training.py", ["b.py", "a.py"]),
-        ("hw3/new.py", ["b.py", "a.py"]),
-        ("requirements.lock", ["b.py", "a.py"]),
-        ("book/runs/first.json", ["b.py", "a.py"]),
-        ("_toc.yml", []),
+        ("book/q1/a.py", {"a.py"}),
+        ("hw3/training.py", {"a.py", "b.py"}),
+        ("hw3/new.py", {"a.py", "b.py"}),
+        ("requirements.lock", {"a.py", "b.py"}),
+        ("book/runs/first.json", {"a.py", "b.py"}),
+        ("_toc.yml", set()),
     ],
 )
-def test_only_what_changed_is_run_again(ran: list[str], name: str, again: list[str]) -> None:
+def test_only_what_changed_is_run_again(ran: list[str], name: str, again: set[str]) -> None:
     run(ran)
     changed = book.ROOT / name
     changed.parent.mkdir(exist_ok=True)
@@ -66,7 +92,7 @@ def test_another_profile_is_run_again(ran: list[str], monkeypatch: pytest.Monkey
     monkeypatch.setenv("HW3_PROFILE", "sample")
     run(ran)
     monkeypatch.setenv("HW3_PROFILE", "smoke")
-    assert run(ran) == ["b.py", "a.py"]
+    assert run(ran) == {"a.py", "b.py"}
 
 
 def test_loads_from_other_hosts_are_found_and_links_are_not(tmp_path: Path) -> None:

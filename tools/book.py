@@ -10,6 +10,9 @@ import sys
 import time
 import zipfile
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 import nbformat
@@ -27,6 +30,9 @@ ENVIRONMENT = {
     "NO_ALBUMENTATIONS_UPDATE": "1",
     "PYTHONWARNINGS": "ignore:IProgress not found",  # tqdm, about a widget that is not wanted
 }
+ALONE = ("1_2", "1_6", "2_0", "2_2", "2_3", "3_5")
+"""Sections that make data or train, with all cores. The others spend most of their time on imports,
+with one: they run two at a time, and find what these have left."""
 LOADED = re.compile(
     r"<(?:script|link|img|iframe|source|video)\b[^>]*?\s(?:src|href)=\"((?:https?:)?//[^\"]+)"
     r"|(?:url\(|@import)[\s\"']*((?:https?:)?//[^\s\"')]+)"
@@ -119,28 +125,39 @@ def stage(name: str) -> Path:
 
 def run_all(copy: Path) -> Iterator[tuple[Path, Path]]:
     """Each notebook's .py and its executed .ipynb; it is run only if something it uses changed."""
-    environment = ENVIRONMENT | os.environ
     used = [ROOT / "hw3", ROOT / "requirements.lock", Path(notebooks.__file__)]
     used += sorted((ROOT / "book").rglob("*.json"))
-    settings = [sys.version, *(environment[name] for name in ENVIRONMENT)]
-    for path in notebooks.in_order():
-        name = path.relative_to(ROOT)
-        made = BUILD / "executed" / name.with_suffix(".ipynb")
-        stamp = made.with_suffix(".json")
-        key = digest([path, *used], settings)
-        if not (stamp.exists() and json.loads(stamp.read_text())["key"] == key):
-            print(f"{name} ...", end=" ", flush=True)
-            started = time.monotonic()
-            try:
-                done = notebooks.execute(path, (copy / name).parent, environment)
-            except (CellExecutionError, DeadKernelError) as error:
-                sys.exit(f"failed\n{name}:\n" + re.sub(r"\x1b\[[\d;]*m", "", str(error)))
-            seconds = round(time.monotonic() - started, 1)
-            print(f"{seconds} s", flush=True)
-            made.parent.mkdir(parents=True, exist_ok=True)
-            nbformat.write(done, made)
-            stamp.write_text(json.dumps({"key": key, "seconds": seconds}))
-        yield path, made
+    with ThreadPoolExecutor(2) as pool:
+        for group in groups(notebooks.in_order()):
+            yield from zip(group, pool.map(partial(run, copy, used), group), strict=True)
+
+
+def groups(paths: Iterable[Path]) -> Iterator[list[Path]]:
+    """Notebooks that may run at once, in order: each of ALONE, and those between two of them."""
+    for alone, stretch in groupby(paths, lambda path: path.stem.startswith(ALONE)):
+        group = list(stretch)
+        yield from [[path] for path in group] if alone else [group]
+
+
+def run(copy: Path, used: list[Path], path: Path) -> Path:
+    """The executed .ipynb of one .py: made in the copy, or found if nothing it uses changed."""
+    environment = ENVIRONMENT | os.environ
+    name = path.relative_to(ROOT)
+    made = BUILD / "executed" / name.with_suffix(".ipynb")
+    stamp = made.with_suffix(".json")
+    key = digest([path, *used], [sys.version, *(environment[name] for name in ENVIRONMENT)])
+    if not (stamp.exists() and json.loads(stamp.read_text())["key"] == key):
+        started = time.monotonic()
+        try:
+            done = notebooks.execute(path, (copy / name).parent, environment)
+        except (CellExecutionError, DeadKernelError) as error:
+            sys.exit(f"{name} failed:\n" + re.sub(r"\x1b\[[\d;]*m", "", str(error)))
+        seconds = round(time.monotonic() - started, 1)
+        print(f"{name} {seconds} s", flush=True)
+        made.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(done, made)
+        stamp.write_text(json.dumps({"key": key, "seconds": seconds}))
+    return made
 
 
 def render(source: Path, target: Path) -> None:
