@@ -68,7 +68,7 @@ Markdown(f"- {provenance(real)}\n- {provenance(ours)}")
 #
 # The record of the real run holds the counts of every test slice, so that Dice can be set against the size of the tumour without the images. The line joins the means of five equal parts of the slices, from the smallest tumours to the largest.
 
-# %% mystnb={"figure": {"name": "fig-3-6", "caption": "Dice of each test slice with tumour against the tumour's area, and the means of five equal parts. Left the real data, from a record; right this page's run."}, "image": {"alt": "Two clouds of points over a logarithmic axis of areas, each with a line of five means. The line starts low at the smallest tumours and is high for the largest; many small tumours lie at 0."}}
+# %% mystnb={"figure": {"name": "fig-3-6", "caption": "Dice of each test slice with tumour against the tumour's area, and the means of five equal parts. Left the real data, from a record; right this page's run."}, "image": {"alt": "Two clouds of points over a logarithmic axis of areas, each with a line of five means. The line starts low at the smallest tumours and is high for the larger ones; in the real data many small tumours lie at 0."}}
 titles = ("Real data (LGG)", f"This page ({kind})")
 counts = {
     title: SliceCounts.from_evidence(record.evidence["test"], record.evidence["pixels_per_slice"])
@@ -103,7 +103,7 @@ names = {
 test = np.array([index for index in range(len(dataset)) if dataset.slice_id(index) in names])
 examined = errors.examine(model, dataset, test, tolerance=tolerance)
 
-# %% mystnb={"figure": {"name": "fig-3-7", "caption": "Share of the test slices, of those with a true and a predicted mask, up to a 95 % Hausdorff distance and up to a surface Dice. Simulated data, unless this page was run on the real set."}, "image": {"alt": "Two rising step curves. Half of the Hausdorff distances are a few pixels, with a long tail to the right; the surface Dice spreads widely and rises steepest near its upper end. A dotted line marks each median."}}
+# %% mystnb={"figure": {"name": "fig-3-7", "caption": "Share of the test slices, of those with a true and a predicted mask, up to a 95 % Hausdorff distance and up to a surface Dice. Simulated data, unless this page was run on the real set."}, "image": {"alt": "Two rising step curves. Most Hausdorff distances are a small part of the largest, with a long tail to the right; the surface Dice spreads widely. A dotted line marks each median."}}
 both = [own for own in examined["slices"] if own["hausdorff_95"] is not None]
 hausdorff, surface = (
     np.array([own[name] for own in both]) for name in ("hausdorff_95", "surface_dice")
