@@ -53,6 +53,8 @@ class SegmentationSettings:
     """Dice loss as in the report, Dice plus cross-entropy, or soft Tversky."""
     augment: bool = True
     """The report's five random transforms, on the training slices only."""
+    without: tuple[str, ...] = ()
+    """Of these transforms, the ones to leave out, by their names in `augment.TRANSFORMS`."""
     epochs: int = 20
     """Passes over the training slices."""
     batch_size: int = 20

@@ -3,6 +3,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from hw3.errors import InputError
 from hw3.segmentation.augment import TRANSFORMS, Augmentation
 
 SIDE = 24
@@ -148,3 +149,8 @@ def test_quarter_turns_draw_every_orientation(image, mask) -> None:
         orientation(mask, only("quarter turns")(image, mask, 0, index)[1]) for index in range(400)
     ]
     assert np.bincount(turned, minlength=4)[:4].min() > 40
+
+
+def test_an_unknown_transform_is_refused_by_name() -> None:
+    with pytest.raises(InputError, match="shearing is no transform; choose from quarter turns"):
+        Augmentation(seed=0, without=("shearing",))

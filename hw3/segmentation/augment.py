@@ -7,6 +7,8 @@ import numpy as np
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else the import asks the network
 import albumentations
 
+from hw3.errors import InputError
+
 TRANSFORMS: dict[str, albumentations.BasicTransform] = {
     "quarter turns": albumentations.RandomRotate90(p=1.0),
     "mirroring left to right": albumentations.HorizontalFlip(p=0.5),
@@ -24,6 +26,9 @@ class Augmentation:
         seed: of the run.
         without: names of transforms to leave out, see `TRANSFORMS`.
 
+    Raises:
+        InputError: if no transform has such a name.
+
     Example:
         Turned or mirrored, a diagonal stays one:
 
@@ -34,6 +39,9 @@ class Augmentation:
     """
 
     def __init__(self, seed: int, without: tuple[str, ...] = ()) -> None:
+        if unknown := sorted(set(without) - set(TRANSFORMS)):
+            known = ", ".join(TRANSFORMS)
+            raise InputError(f"without: {', '.join(unknown)} is no transform; choose from {known}")
         self.seed = seed
         kept = [transform for name, transform in TRANSFORMS.items() if name not in without]
         self.compose = albumentations.Compose(kept)

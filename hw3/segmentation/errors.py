@@ -9,7 +9,7 @@ from torch import nn
 from hw3.errors import InputError
 from hw3.segmentation.dataset import LggDataset
 from hw3.segmentation.experiment import predict
-from hw3.segmentation.metrics import RESAMPLES, SliceCounts, count_pixels, dice
+from hw3.segmentation.metrics import SliceCounts, count_pixels, dice, dice_gain
 
 BINS = 10
 """Of equal width, in which predicted probabilities are counted."""
@@ -177,8 +177,6 @@ def calibration_error(bins: dict[str, list[float]]) -> float:
 def averaging_gain(slices: list[dict[str, Any]], seed: int = 0) -> tuple[float, list[float]]:
     """What averaging over symmetries adds to the pooled Dice, with a 95 % interval over patients.
 
-    Both sides of the difference see the same resampled patients.
-
     Args:
         slices: of `examine`.
         seed: of the bootstrap.
@@ -188,20 +186,10 @@ def averaging_gain(slices: list[dict[str, Any]], seed: int = 0) -> tuple[float, 
         >>> averaging_gain(slices)
         (0.25, [0.25, 0.25])
     """
-    patients, number = np.unique([own["patient_id"] for own in slices], return_inverse=True)
-    volumes = np.zeros((2, len(patients), 3))
-    np.add.at(volumes[0], number, [own["plain"] for own in slices])
-    np.add.at(volumes[1], number, [own["averaged"] for own in slices])
-    drawn = np.random.default_rng(seed).multinomial(
-        len(patients), np.full(len(patients), 1 / len(patients)), size=RESAMPLES
+    ids, before, after = (
+        np.array([own[name] for own in slices]) for name in ("patient_id", "plain", "averaged")
     )
-
-    def gain(pooled: np.ndarray) -> np.ndarray:
-        plain, averaged = dice(*np.moveaxis(pooled, -1, 0))
-        return averaged - plain
-
-    interval = np.percentile(gain(drawn @ volumes), [2.5, 97.5])
-    return float(gain(volumes.sum(axis=1))), interval.tolist()
+    return dice_gain([(ids, before, after)], seed)
 
 
 def _bins(probabilities: np.ndarray, masks: np.ndarray) -> np.ndarray:

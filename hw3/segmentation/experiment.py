@@ -147,7 +147,7 @@ def _train(
 ) -> UNetVGG16:
     torch.manual_seed(settings.seed)
     model = build(settings, settings.encoder_weights)
-    augmentation = Augmentation(settings.seed) if settings.augment else None
+    augmentation = Augmentation(settings.seed, settings.without) if settings.augment else None
     samples = SliceSamples(
         dataset,
         split["train"],
@@ -439,8 +439,8 @@ def predict_files(
 
 def _settings_of(record: RunRecord) -> SegmentationSettings:
     chosen = {name: value for name, value in record.settings.items() if name != "model"}
-    chosen["decoder_channels"] = tuple(chosen["decoder_channels"])
-    return SegmentationSettings(**chosen)
+    lists = {name: tuple(value) for name, value in chosen.items() if isinstance(value, list)}
+    return SegmentationSettings(**(chosen | lists))
 
 
 def _validate(

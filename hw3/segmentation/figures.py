@@ -1,4 +1,4 @@
-"""Figures 1.1 to 1.5, and those of section 3.4: each function draws one from arrays or a record."""
+"""Figures 1.1 to 1.5, and those of 3.4 and 3.7: each function draws one from arrays or records."""
 
 from collections.abc import Sequence
 
@@ -11,6 +11,7 @@ from matplotlib.patches import Rectangle
 
 from hw3.records import RunRecord
 from hw3.segmentation.augment import Augmentation
+from hw3.segmentation.comparison import Gain
 from hw3.segmentation.dataset import LggDataset
 from hw3.segmentation.errors import areas_and_dice
 from hw3.segmentation.metrics import SliceCounts, count_pixels, dice
@@ -280,6 +281,26 @@ def calibration(bins: dict[str, list[float]]) -> Figure:
         left.set(xlabel="mean predicted probability", ylabel="share that is tumour")
         right.bar(edges[:-1], pixels, width=np.diff(edges), align="edge", color=FROZEN)
         right.set(xlabel="predicted probability", ylabel="pixels", yscale="log")
+    return figure
+
+
+def gains(rows: dict[str, Gain]) -> Figure:
+    """What each change adds to the pooled Dice: the mean with its interval, and each seed's dot.
+
+    Example:
+        >>> figure = gains({"without mirroring": Gain(-0.02, (-0.05, 0.01), (-0.03, -0.01))})
+        >>> [text.get_text() for text in figure.axes[0].get_yticklabels()]
+        ['without mirroring']
+    """
+    with report_style():
+        figure, axes = plt.subplots(figsize=(7, 0.7 + 0.42 * len(rows)))
+        for height, gain in enumerate(rows.values()):
+            axes.plot(gain.interval, [height] * 2, color=TRAIN, linewidth=2, alpha=0.6)
+            axes.plot(gain.mean, height, "o", color=TRAIN, markersize=8)
+            axes.plot(gain.seeds, [height] * len(gain.seeds), "|", color=MUTED, markersize=11)
+        axes.axvline(0, color=MUTED, linestyle=":", linewidth=1.5)
+        axes.set_yticks(range(len(rows)), list(rows))
+        axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel="pooled Dice on test slices, difference")
     return figure
 
 
