@@ -29,6 +29,18 @@ def test_random_vgg16_is_torchvisions_network_with_its_initialisation() -> None:
     assert not first[28].bias.any()
 
 
+def test_a_narrower_vgg16_has_a_share_of_the_channels_and_no_others_weights(tmp_path) -> None:
+    narrow = vgg16_features("random", width=0.25)
+    assert [layer.out_channels for layer in narrow if isinstance(layer, nn.Conv2d)] == [
+        *(16, 16, 32, 32, 64, 64, 64),
+        *(128, 128, 128, 128, 128, 128),
+    ]
+    assert narrow(torch.zeros(1, 3, 32, 32)).shape == (1, 128, 1, 1)
+    save_weights(vgg16_features("random"), tmp_path / "whole.safetensors")
+    with pytest.raises(InputError, match=r"0\.weight has shape \(64, 3, 3, 3\) where \(16"):
+        vgg16_features(str(tmp_path / "whole.safetensors"), width=0.25)
+
+
 @pytest.mark.parametrize("prefix", ["features.", ""])
 @pytest.mark.parametrize("ending", ["safetensors", "pth"])
 def test_local_vgg16_file_with_either_spelling_of_its_keys(tmp_path, prefix, ending) -> None:

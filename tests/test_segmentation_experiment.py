@@ -200,7 +200,7 @@ def test_starting_weights_are_known_by_content(tiny_dataset, tmp_path, monkeypat
     with pytest.raises(InputError, match="encoder_weights"):
         run(tiny_dataset, tmp_path, settings)
     for _ in range(2):
-        save_weights(vgg16_features("random"), path)
+        save_weights(vgg16_features("random", SETTINGS.width), path)
         with pytest.raises(InterruptedError):
             run(tiny_dataset, tmp_path, settings)
     assert len(set(keys)) == 2

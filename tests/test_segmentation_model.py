@@ -45,6 +45,13 @@ def test_logits_have_one_channel_and_the_images_size(model, shape) -> None:
     assert logits.min() < 0  # logits, not probabilities
 
 
+def test_a_narrower_encoder_gives_narrower_maps_of_the_same_sizes() -> None:
+    narrow = UNetVGG16("random", CHANNELS, width=0.5).eval()
+    shapes = [tuple(features.shape[1:]) for features in narrow.encode(torch.zeros(1, 3, 32, 32))]
+    assert shapes == [(32, 32, 32), (64, 16, 16), (128, 8, 8), (256, 4, 4), (256, 2, 2)]
+    assert narrow(torch.zeros(1, 3, 32, 32)).shape == (1, 1, 32, 32)
+
+
 @pytest.mark.parametrize(
     "shape", [(1, 3, 32, 40), (1, 3, 24, 32), (1, 1, 32, 32), (1, 4, 32, 32), (3, 32, 32)], ids=str
 )
