@@ -51,12 +51,13 @@ from pathlib import Path
 from hw3 import records
 from hw3.tables import Markdown, table
 
-runs = [records.load(path) for path in sorted(Path("../runs").rglob("*.json"))]
+folders = (Path("../runs"), Path("../runs/simulated"))
+runs = [records.load(path) for folder in folders for path in sorted(folder.glob("*.json"))]
 
 # %% [markdown]
 # ## Runs
 #
-# Hours are those of the training steps, on a machine that may have done other work as well.
+# Hours are those of the training steps, on a machine that may have done other work as well. The short runs of {doc}`../q3/3_7_augmentation` are described there.
 
 # %% tags=["hide-input"]
 table(
