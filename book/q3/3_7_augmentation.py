@@ -82,6 +82,7 @@ left_out = [own[0].settings["without"] for own in runs.values()]
 assert left_out == [[], *([name] for name in TRANSFORMS)]  # the files hold what their names say
 
 every = [run for own in (everything, *runs.values(), *held_out.values()) for run in own]
+command = runs["without quarter turns"][0].command.replace(" --", " \\\n    --")
 first, hours = every[0], timedelta(seconds=round(sum(run.seconds_training for run in every)))
 Markdown(
     f"**Simulated data**; {len(every)} runs of {len(first.history)} epochs on {first.data['slices']} slices of "
@@ -89,7 +90,7 @@ Markdown(
     f"{', '.join(str(run.results['test']['slices']) for run in held_out['all'])} in those by patient. Together {hours} h "
     f"of training steps on {first.hardware['count']} threads of a {first.hardware['device']}; torch "
     f"{first.versions['torch']}; commit `{first.commit[:10]}`. One of the commands:\n\n"
-    f"```bash\n{runs['without quarter turns'][0].command}\n```"
+    f"```bash\n{command}\n```"
 )
 
 # %% [markdown]
@@ -165,6 +166,6 @@ table(
 # %% [markdown]
 # ## What this section showed
 #
-# In these short runs none of the five transforms earns its place. Without all of them the U-Net scores higher, and of the five it is brightness and contrast whose absence helps with every seed. The training column says why: with augmentation the network does not yet outline even the slices it learns from as well as without. It is short of steps, and does not overfit, which is what augmentation is for. On patients held out the sign is the same for every seed, but the interval includes 0.
+# In these short runs none of the five transforms earns its place. Without all of them the U-Net scores higher, and of the five it is brightness and contrast whose absence helps with every seed. The training column hints at why: with augmentation the network does not yet outline even the slices it learns from as well as without. Augmentation works against overfitting, and this looks like too few steps. On patients held out the sign is the same for every seed, but the interval includes 0.
 #
 # Three cautions. Every row is compared with the same three runs, so that one unlucky run among them lifts all rows. Six intervals are shown, and with that many one may exclude 0 by chance. And a longer training, or real scanners, may turn the answer round: neither is tried here, and the other sections keep the report's five.
