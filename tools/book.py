@@ -145,7 +145,8 @@ def run(copy: Path, used: list[Path], path: Path) -> Path:
     name = path.relative_to(ROOT)
     made = BUILD / "executed" / name.with_suffix(".ipynb")
     stamp = made.with_suffix(".json")
-    key = digest([path, *used], [sys.version, *(environment[name] for name in ENVIRONMENT)])
+    settings = [sys.version, *(environment[variable] for variable in ENVIRONMENT)]
+    key = digest([path, *used], settings)
     if not (stamp.exists() and json.loads(stamp.read_text())["key"] == key):
         started = time.monotonic()
         try:

@@ -59,7 +59,7 @@ environment(profile)
 # %% [markdown]
 # ## One loop
 #
-# The report trains with Adam {cite}`kingma2015` and does not state the learning rate. Our full profile takes its epochs, batch size and loss; the smaller profiles are shorter, have a lighter network ({doc}`1_4_network` lists the differences), and use a schedule of their own. The sample profile also trains on random crops, half of them laid around a tumour: a quarter of the pixels costs a quarter of the time, and a network of convolutions that learnt on crops can be run on whole slices. The call below finds the finished run if there is one with the same settings, data and code; goes on where an interrupted run stopped; or trains.
+# The report trains with Adam {cite}`kingma2015` and does not state the learning rate. Our full profile takes its epochs, batch size and loss; the smaller profiles are shorter, have a lighter network ({doc}`1_4_network` lists the differences), and use a schedule of their own. The sample profile also trains on random crops, half of them laid around a tumour: a quarter of the pixels is a quarter of the arithmetic, and a network of convolutions that learnt on crops can be run on whole slices. The call below finds the finished run if there is one with the same settings, data and code; goes on where an interrupted run stopped; or trains.
 
 # %%
 ours, model = experiment.run(

@@ -148,7 +148,7 @@ table(
 whole, tiles = (score(trained[name].results, "ap50") for name in ("whole", "tiles"))
 Markdown(
     f"On whole images {share['small']:.0%} of the small signs are covered, and {recall['small']:.0%} are "
-    f"found; on tiles {on_tiles['small']:.0%} are found. Of the larger signs, {recall['large']:.0%} and "
+    f"found; on tiles {on_tiles['small']:.0%} are found. Of the large signs, {recall['large']:.0%} and "
     f"{on_tiles['large']:.0%} are found. AP at IoU 0.5 is {whole} on whole images and {tiles} on tiles. "
     "Tiles bring more background, and what is found more often is partly paid for with false alarms on it:"
 )

@@ -46,6 +46,7 @@ if find_spec("google") and find_spec("google.colab"):
 
 # %%
 from datetime import timedelta
+from pathlib import Path
 
 from hw3 import records
 from hw3.segmentation import figures
@@ -53,41 +54,34 @@ from hw3.segmentation.augment import TRANSFORMS
 from hw3.segmentation.comparison import Gain, gain
 from hw3.tables import Markdown, table, with_interval
 
-SEEDS = (0, 1, 2)
-files = {
-    "none of the five": "none",
-    "without quarter turns": "without-quarter-turns",
-    "without mirroring left to right": "without-left-to-right",
-    "without mirroring top to bottom": "without-top-to-bottom",
-    "without brightness and contrast": "without-brightness",
-    "without hue and saturation": "without-hue",
-}
-
 # %% [markdown]
 # ## The runs
 #
 # They were made beforehand and are kept as records; this page compares them. Each trains the sample profile's U-Net on simulated slices. The seed decides the split into training, validation and test slices, the weights at the start, and the order of the slices; in all else the runs of a seed differ only in the transforms. Nothing was chosen by these scores.
 
-
 # %% tags=["hide-input"]
-def read(name: str) -> list[records.RunRecord]:
-    folder = "../runs/simulated/augmentation"
-    return [records.load(f"{folder}/{name}-seed{seed}.json") for seed in SEEDS]
+folder = Path("../runs/simulated/augmentation")
+every = [records.load(path) for path in folder.glob("*.json")]
 
 
-everything = read("all")
-runs = {title: read(name) for title, name in files.items()}
-held_out = {title: read(f"patient-{name}") for title, name in (("all", "all"), ("none", "none"))}
-left_out = [own[0].settings["without"] for own in runs.values()]
-assert left_out == [[], *([name] for name in TRANSFORMS)]  # the files hold what their names say
+def chosen(**settings: object) -> list[records.RunRecord]:
+    """The runs with these settings, one a seed."""
+    wanted = {"split": "slice", "augment": True, "without": []} | settings
+    found = [run for run in every if run.settings == run.settings | wanted]
+    return sorted(found, key=lambda run: run.seed)
 
-every = [run for own in (everything, *runs.values(), *held_out.values()) for run in own]
+
+everything = chosen()
+runs = {"none of the five": chosen(augment=False)}
+runs |= {f"without {name}": chosen(without=[name]) for name in TRANSFORMS}
+held_out = chosen(split="patient"), chosen(split="patient", augment=False)
+
 command = runs["without quarter turns"][0].command.replace(" --", " \\\n    --")
-first, hours = every[0], timedelta(seconds=round(sum(run.seconds_training for run in every)))
+first, hours = everything[0], timedelta(seconds=round(sum(run.seconds_training for run in every)))
 Markdown(
     f"**Simulated data**; {len(every)} runs of {len(first.history)} epochs on {first.data['slices']} slices of "
     f"{first.data['patients']} patients, {first.results['test']['slices']} slices in each test set by slice and "
-    f"{', '.join(str(run.results['test']['slices']) for run in held_out['all'])} in those by patient. Together {hours} h "
+    f"{', '.join(str(run.results['test']['slices']) for run in held_out[0])} in those by patient. Together {hours} h "
     f"of training steps on {first.hardware['count']} threads of a {first.hardware['device']}; torch "
     f"{first.versions['torch']}; commit `{first.commit[:10]}`. One of the commands:\n\n"
     f"```bash\n{command}\n```"
@@ -131,13 +125,12 @@ def listed(titles: list[str]) -> str:
     return ", ".join(titles) or "none of them"
 
 
-low, high = ([own.interval[side] for own in gains.values()] for side in (0, 1))
-worse = [title for title, top in zip(gains, high, strict=True) if top < 0]
-better = [title for title, bottom in zip(gains, low, strict=True) if bottom > 0]
+worse = [title for title, found in gains.items() if found.interval[1] < 0]
+better = [title for title, found in gains.items() if found.interval[0] > 0]
 spread = max(max(found.seeds) - min(found.seeds) for found in gains.values())
 Markdown(
     f"The interval lies below 0 for: **{listed(worse)}**; above 0 for: **{listed(better)}**. It is over patients, for "
-    f"these {len(SEEDS)} seeds. The differences of single seeds lie up to {spread:.3f} apart, and a difference whose "
+    f"these {len(everything)} seeds. The differences of single seeds lie up to {spread:.3f} apart, and a difference whose "
     "seeds disagree in sign is best read as undecided."
 )
 
@@ -147,25 +140,16 @@ Markdown(
 # Split by slice, a test slice has near-copies among the training slices, and a network that remembers them is rewarded. Augmentation works against remembering. So the same question again, with whole patients held out:
 
 # %% tags=["hide-input"]
-both = {
-    "by slice": (everything, runs["none of the five"]),
-    "by patient": (held_out["all"], held_out["none"]),
-}
-table(
-    ["split", *columns],
-    [
-        line
-        for name, (with_all, with_none) in both.items()
-        for line in (
-            [name, *row("all five", with_all)],
-            ["", *row("none of the five", with_none, gain(with_all, with_none))],
-        )
-    ],
-)
+by_split = {"by slice": (everything, runs["none of the five"]), "by patient": held_out}
+rows = []
+for name, (with_all, with_none) in by_split.items():
+    rows += [[name, *row("all five", with_all)]]
+    rows += [["", *row("none of the five", with_none, gain(with_all, with_none))]]
+table(["split", *columns], rows)
 
 # %% [markdown]
 # ## What this section showed
 #
-# In these short runs none of the five transforms earns its place. Without all of them the U-Net scores higher, and of the five it is brightness and contrast whose absence helps with every seed. The training column hints at why: with augmentation the network does not yet outline even the slices it learns from as well as without. Augmentation works against overfitting, and this looks like too few steps. On patients held out the sign is the same for every seed, but the interval includes 0.
+# In these short runs no transform is shown to earn its place. Without all five the U-Net scores higher, and of the five it is brightness and contrast whose absence helps with every seed. The training column hints at why: with augmentation the network does not yet outline even the slices it learns from as well as without. Augmentation works against overfitting, and this looks like too few steps. On patients held out the sign is the same for every seed, but the interval includes 0.
 #
 # Three cautions. Every row is compared with the same three runs, so that one unlucky run among them lifts all rows. Six intervals are shown, and with that many one may exclude 0 by chance. And a longer training, or real scanners, may turn the answer round: neither is tried here, and the other sections keep the report's five.

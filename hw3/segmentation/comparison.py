@@ -55,21 +55,15 @@ def gain(before: Sequence[RunRecord], after: Sequence[RunRecord], part: str = "t
         if first.seed != second.seed or mine != other:
             names = f"{first.name} and {second.name}"
             raise InputError(f"{names} differ in seed or {part} slices: no pair to compare")
-        parts.append(_counts(first, second, part))
+        (patient_ids, pixels), (_, changed) = (_pixels(own, part) for own in (first, second))
+        parts.append((patient_ids, pixels, changed))
     mean, interval = dice_gain(parts)
     return Gain(mean, tuple(interval), tuple(dice_gain([own])[0] for own in parts))
 
 
-def _counts(
-    first: RunRecord, second: RunRecord, part: str
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Patient ids (n,), and the pixels (n, 3) of both runs, true positive first."""
-    sides = [
-        SliceCounts.from_evidence(own.evidence[part], own.evidence["pixels_per_slice"])
-        for own in (first, second)
-    ]
-    before, after = (
-        np.stack([own.true_positive, own.false_positive, own.false_negative], axis=1)
-        for own in sides
-    )
-    return sides[0].patient_ids, before, after
+def _pixels(record: RunRecord, part: str) -> tuple[np.ndarray, np.ndarray]:
+    """Patient ids (n,), and true positive, false positive and false negative pixels (n, 3)."""
+    evidence = record.evidence
+    counts = SliceCounts.from_evidence(evidence[part], evidence["pixels_per_slice"])
+    columns = (counts.true_positive, counts.false_positive, counts.false_negative)
+    return counts.patient_ids, np.stack(columns, axis=1)

@@ -233,9 +233,7 @@ def dice_gain(
     for own, (ids, *sides) in zip(volumes, parts, strict=True):
         for volume, triples in zip(own, sides, strict=True):
             np.add.at(volume, np.searchsorted(patients, ids), triples)
-    drawn = np.random.default_rng(seed).multinomial(
-        len(patients), np.full(len(patients), 1 / len(patients)), size=RESAMPLES
-    )
+    drawn = _draw(np.random.default_rng(seed), len(patients))
 
     def gain(pooled: np.ndarray) -> np.ndarray:
         before, after = dice(*np.moveaxis(pooled, -1, 0)).swapaxes(0, 1)
@@ -249,7 +247,7 @@ def _intervals(volumes: np.ndarray, with_tumour: np.ndarray, pixels: np.ndarray,
     """Percentile bootstrap over patients: slices of one patient are not independent."""
     generator = np.random.default_rng(seed)
     patients = volumes.shape[1]
-    drawn = generator.multinomial(patients, np.full(patients, 1 / patients), size=RESAMPLES)
+    drawn = _draw(generator, patients)
     pooled = drawn @ volumes.T
     resampled = {
         "dice": dice(*pooled.T),
@@ -263,6 +261,11 @@ def _intervals(volumes: np.ndarray, with_tumour: np.ndarray, pixels: np.ndarray,
         f"{name}_interval": np.percentile(values, [2.5, 97.5]).tolist()
         for name, values in resampled.items()
     }
+
+
+def _draw(generator: np.random.Generator, patients: int) -> np.ndarray:
+    """(resamples, patients) int64: how often each patient is drawn, with replacement."""
+    return generator.multinomial(patients, np.full(patients, 1 / patients), size=RESAMPLES)
 
 
 def _patient_number(counts: SliceCounts) -> np.ndarray:
