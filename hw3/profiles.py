@@ -35,8 +35,9 @@ class SegmentationSettings:
         ('dice', 20)
     """
 
-    split: Literal["slice", "patient"] = "slice"
-    """By slice as in the report (slices of one patient leak across), or whole patients held out."""
+    split: Literal["slice", "patient", "leaking"] = "slice"
+    """By slice as in the report (slices of one patient leak across), or whole patients held out, or
+    held out but for half of their slices, to measure what a leak is worth."""
     image_size: int = 256
     """Side in pixels to which slices are resized for the network; divisible by 16."""
     crop_size: int | None = None

@@ -5,22 +5,22 @@ import pytest
 
 from hw3.errors import InputError
 from hw3.records import RunRecord
-from hw3.segmentation.comparison import gain
-from hw3.segmentation.figures import gains
+from hw3.segmentation.comparison import gain, patient_dice
+from hw3.segmentation.figures import gains, leak
 from hw3.segmentation.metrics import dice_gain
 
 COLUMNS = ("slice_indices", "true_positive", "false_positive", "false_negative")
 
 
-def run(*slices: tuple[str, int, int, int], seed: int = 0) -> RunRecord:
+def run(*slices: tuple[str, int, int, int], seed: int = 0, fingerprint: str = "f00d") -> RunRecord:
     """A run with test slices of one patient each: id, and the three kinds of pixels."""
     counts = {
         patient: dict(zip(COLUMNS, ([1], *([n] for n in triple)), strict=True))
         for patient, *triple in slices
     }
-    split = {"test": {patient: [1] for patient in counts}}
     evidence = {"pixels_per_slice": 100, "test": counts}
-    return RunRecord(f"seed{seed}", {}, {"split": split}, seed=seed, evidence=evidence)
+    data = {"fingerprint": fingerprint}
+    return RunRecord(f"seed{seed}", {}, data, seed=seed, evidence=evidence)
 
 
 def test_gain_is_of_the_pooled_dice_and_the_mean_of_the_seeds() -> None:
@@ -52,6 +52,28 @@ def test_a_patient_that_one_part_lacks_is_no_slice_of_it() -> None:
     assert dice_gain(parts)[0] == pytest.approx(0.25)
 
 
+def test_only_the_slices_of_the_later_runs_are_compared() -> None:
+    before, after = run(("a", 6, 2, 2), ("b", 0, 9, 9)), run(("a", 8, 0, 0))
+    assert gain([before], [after]).mean == pytest.approx(16 / 16 - 12 / 16)
+    assert patient_dice([before], [after]).tolist() == [[0.75, 1.0]]
+
+
+def test_dice_of_patients_with_tumour_seed_after_seed() -> None:
+    first, second = run(("a", 6, 2, 2), ("b", 0, 3, 0)), run(("a", 4, 0, 4), ("b", 0, 0, 0))
+    pairs = patient_dice(
+        [first, run(("c", 1, 0, 0), seed=1)], [second, run(("c", 0, 0, 1), seed=1)]
+    )
+    assert pairs.tolist() == pytest.approx(np.array([[0.75, 2 / 3], [1.0, 0.0]]))
+    assert patient_dice([run(("b", 0, 3, 0))], [run(("b", 0, 0, 0))]).shape == (0, 2)
+
+
+def test_the_figure_of_a_leak_has_a_point_a_patient() -> None:
+    pairs = np.array([[0.5, 0.5], [0.2, 0.9], [0.8, 0.7]])
+    [axes] = leak(pairs).axes
+    assert axes.collections[0].get_offsets().tolist() == pairs.tolist()
+    assert axes.texts[0].get_text().endswith("1 of 3")
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [
@@ -59,8 +81,9 @@ def test_a_patient_that_one_part_lacks_is_no_slice_of_it() -> None:
         ([run(("a", 1, 0, 0))], []),
         ([run(("a", 1, 0, 0))], [run(("a", 1, 0, 0), seed=1)]),
         ([run(("a", 1, 0, 0))], [run(("b", 1, 0, 0))]),
+        ([run(("a", 1, 0, 0))], [run(("a", 1, 0, 0), fingerprint="beef")]),
     ],
-    ids=["none", "one side", "other seed", "other slices"],
+    ids=["none", "one side", "other seed", "other slices", "other data"],
 )
 def test_runs_that_do_not_pair_up_are_refused(before, after) -> None:
     with pytest.raises(InputError, match="pair"):

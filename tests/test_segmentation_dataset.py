@@ -25,6 +25,7 @@ from hw3.segmentation.dataset import (
     read_lgg,
     split_by_patient,
     split_by_slice,
+    split_leaking,
 )
 
 SIDE = 32
@@ -342,7 +343,7 @@ def test_split_by_slice_has_the_reports_sizes() -> None:
     assert all((np.diff(own) > 0).all() for own in split.values())
 
 
-@pytest.mark.parametrize("split", [split_by_slice, split_by_patient])
+@pytest.mark.parametrize("split", [split_by_slice, split_by_patient, split_leaking])
 def test_splits_are_seeded(split) -> None:
     dataset = light_dataset(real_patients())
     first, again, other = (split(dataset, seed) for seed in (3, 3, 4))
@@ -376,6 +377,30 @@ def test_small_sites_are_in_all_parts_from_three_patients_on() -> None:
     parts = {part: dataset.patient_ids[own].tolist() for part, own in split.items()}
     assert all(sum("_AA_" in patient for patient in own) == 2 for own in parts.values())
     assert sum("_BB_" in patient for patient in parts["train"]) == 4
+
+
+def test_split_leaking_differs_from_the_split_by_patient_in_the_leak_alone() -> None:
+    dataset = light_dataset(real_patients())
+    clean, leaking = split_by_patient(dataset, seed=0), split_leaking(dataset, seed=0)
+    assert len(leaking["train"]) == len(clean["train"])
+    assert leaking["validation"].tolist() == clean["validation"].tolist()
+    leaked = set(leaking["train"].tolist()) - set(clean["train"].tolist())
+    assert leaked == set(clean["test"][1::2].tolist())
+    assert leaking["test"].tolist() == clean["test"][::2].tolist()
+
+
+def test_a_leak_larger_than_the_training_part_replaces_it() -> None:
+    patients = {f"TCGA_AA_{i}_1": 2 for i in range(3)}
+    clean = split_by_patient(light_dataset(patients), seed=0)
+    tested = str(light_dataset(patients).patient_ids[clean["test"][0]])
+    dataset = light_dataset(patients | {tested: 9})
+    split = split_leaking(dataset, seed=0)
+    assert {part: len(own) for part, own in split.items()} == {
+        "train": 4,
+        "validation": 2,
+        "test": 5,
+    }
+    assert set(dataset.patient_ids[split["train"]].tolist()) == {tested}
 
 
 def test_split_ids_are_plain_data_that_name_every_slice() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 
 from hw3.errors import InputError
 from hw3.records import RunRecord
-from hw3.segmentation.metrics import SliceCounts, dice_gain
+from hw3.segmentation.metrics import SliceCounts, dice, dice_gain
 
 
 class Gain(NamedTuple):
@@ -31,7 +31,8 @@ def gain(before: Sequence[RunRecord], after: Sequence[RunRecord], part: str = "t
 
     Args:
         before: runs, one a seed.
-        after: runs of the same seeds, in the same order, on the same slices.
+        after: runs of the same seeds on the same data, in the same order. They are compared on
+            their slices, all of which `before` must have scored, too.
         part: train, validation or test.
 
     Raises:
@@ -42,28 +43,67 @@ def gain(before: Sequence[RunRecord], after: Sequence[RunRecord], part: str = "t
         ...     counts = {"a": {"slice_indices": [1], "true_positive": [hits]}}
         ...     counts["a"] |= {"false_positive": [2], "false_negative": [8 - hits]}
         ...     evidence = {"pixels_per_slice": 100, "test": counts}
-        ...     split = {"test": {"a": [1]}}
-        ...     return RunRecord("unet", {}, {"split": split}, seed=0, evidence=evidence)
+        ...     return RunRecord("unet", {}, {"fingerprint": "f00d"}, seed=0, evidence=evidence)
         >>> round(gain([run(hits=6)], [run(hits=8)]).mean, 3)
         0.139
     """
+    pairs = _pairs(before, after, part)
+    mean, interval = dice_gain(pairs)
+    return Gain(mean, tuple(interval), tuple(dice_gain([pair])[0] for pair in pairs))
+
+
+def patient_dice(
+    before: Sequence[RunRecord], after: Sequence[RunRecord], part: str = "test"
+) -> np.ndarray:
+    """Dice of each patient with tumour, before and after, on the slices that `gain` compares.
+
+    Returns:
+        (n, 2) in [0, 1]: a patient that several seeds score has a row for each.
+
+    Example:
+        >>> def run(hits):
+        ...     counts = {"a": {"slice_indices": [1], "true_positive": [hits]}}
+        ...     counts["a"] |= {"false_positive": [2], "false_negative": [8 - hits]}
+        ...     evidence = {"pixels_per_slice": 100, "test": counts}
+        ...     return RunRecord("unet", {}, {"fingerprint": "f00d"}, seed=0, evidence=evidence)
+        >>> patient_dice([run(hits=6)], [run(hits=8)]).round(3).tolist()
+        [[0.75, 0.889]]
+    """
+    rows = []
+    for ids, *sides in _pairs(before, after, part):
+        for patient in np.unique(ids):
+            volumes = [side[ids == patient].sum(axis=0) for side in sides]
+            true_positive, _, false_negative = volumes[0]
+            if true_positive + false_negative:
+                rows.append([float(dice(*volume)) for volume in volumes])
+    return np.array(rows).reshape(-1, 2)
+
+
+def _pairs(
+    before: Sequence[RunRecord], after: Sequence[RunRecord], part: str
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """For each seed patient ids (n,), and pixels (n, 3) before and after."""
     if not before or len(before) != len(after):
         raise InputError(f"{len(before)} runs before and {len(after)} after do not pair up")
-    parts = []
-    for first, second in zip(before, after, strict=True):
-        mine, other = (own.data["split"][part] for own in (first, second))
-        if first.seed != second.seed or mine != other:
-            names = f"{first.name} and {second.name}"
-            raise InputError(f"{names} differ in seed or {part} slices: no pair to compare")
-        (patient_ids, pixels), (_, changed) = (_pixels(own, part) for own in (first, second))
-        parts.append((patient_ids, pixels, changed))
-    mean, interval = dice_gain(parts)
-    return Gain(mean, tuple(interval), tuple(dice_gain([own])[0] for own in parts))
+    return [_pair(*runs, part) for runs in zip(before, after, strict=True)]
 
 
-def _pixels(record: RunRecord, part: str) -> tuple[np.ndarray, np.ndarray]:
-    """Patient ids (n,), and true positive, false positive and false negative pixels (n, 3)."""
+def _pair(
+    before: RunRecord, after: RunRecord, part: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    mine, other = _pixels(before, part), _pixels(after, part)
+    same = before.seed == after.seed and before.data["fingerprint"] == after.data["fingerprint"]
+    if not same or other.keys() - mine.keys():
+        names = f"{before.name} and {after.name}"
+        raise InputError(f"{names} differ in seed, data or {part} slices: no pair to compare")
+    patient_ids = np.array([patient for patient, _ in other])
+    return patient_ids, np.array([mine[own] for own in other]), np.array(list(other.values()))
+
+
+def _pixels(record: RunRecord, part: str) -> dict[tuple[str, int], np.ndarray]:
+    """True positive, false positive and false negative pixels by patient and slice."""
     evidence = record.evidence
     counts = SliceCounts.from_evidence(evidence[part], evidence["pixels_per_slice"])
+    slices = zip(counts.patient_ids.tolist(), counts.slice_indices.tolist(), strict=True)
     columns = (counts.true_positive, counts.false_positive, counts.false_negative)
-    return counts.patient_ids, np.stack(columns, axis=1)
+    return dict(zip(slices, np.stack(columns, axis=1), strict=True))

@@ -198,9 +198,35 @@ def split_by_patient(dataset: LggDataset, seed: int) -> dict[str, np.ndarray]:
     return _parts(*(np.flatnonzero(part == name) for name in ("train", "validation", "test")))
 
 
+def split_leaking(dataset: LggDataset, seed: int) -> dict[str, np.ndarray]:
+    """The split by patient, made to leak: every second slice of the test patients trains instead.
+
+    As many slices of the patients that train anyway, drawn at random, make room for them. So a run
+    differs from one of the split by patient in the leak alone, if both are compared on the slices
+    that this one tests on.
+
+    Returns:
+        Sorted indices of slices for train, validation, test.
+
+    Example:
+        >>> from hw3.segmentation.simulate import simulate_lgg
+        >>> root = simulate_lgg(folder, patients=6, slices=2, size=32, seed=0)
+        >>> dataset = read_lgg(root, size=16, cache=folder)
+        >>> for split in (split_by_patient, split_leaking):
+        ...     print({part: own.tolist() for part, own in split(dataset, seed=0).items()})
+        {'train': [0, 1, 4, 5, 8, 9, 10, 11], 'validation': [6, 7], 'test': [2, 3]}
+        {'train': [0, 1, 3, 4, 5, 8, 9, 11], 'validation': [6, 7], 'test': [2]}
+    """
+    parts = split_by_patient(dataset, seed)
+    leaked, stay = parts["test"][1::2], len(parts["train"]) - len(parts["test"]) // 2
+    others = np.random.default_rng(seed).choice(parts["train"], max(0, stay), replace=False)
+    return _parts(np.concatenate([others, leaked]), parts["validation"], parts["test"][::2])
+
+
 SPLITS: dict[str, Callable[[LggDataset, int], dict[str, np.ndarray]]] = {
     "slice": split_by_slice,
     "patient": split_by_patient,
+    "leaking": split_leaking,
 }
 
 

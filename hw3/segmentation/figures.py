@@ -1,4 +1,4 @@
-"""Figures 1.1 to 1.5, and those of 3.4 and 3.7: each function draws one from arrays or records."""
+"""Figures 1.1 to 1.5, and those of 3.4, 3.7 and 3.8: each draws one from arrays or records."""
 
 from collections.abc import Sequence
 
@@ -301,6 +301,27 @@ def gains(rows: dict[str, Gain]) -> Figure:
         axes.axvline(0, color=MUTED, linestyle=":", linewidth=1.5)
         axes.set_yticks(range(len(rows)), list(rows))
         axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel="pooled Dice on test slices, difference")
+    return figure
+
+
+def leak(pairs: np.ndarray) -> Figure:
+    """Dice of each test patient, held out against leaked: above the diagonal the leak has helped.
+
+    Args:
+        pairs: of `hw3.segmentation.comparison.patient_dice`, at least one row.
+
+    Example:
+        >>> leak(np.array([[0.6, 0.8], [0.7, 0.6]])).axes[0].texts[0].get_text()
+        'better after the leak: 1 of 2'
+    """
+    with report_style():
+        figure, axes = plt.subplots(figsize=(4.4, 4.4))
+        axes.plot([0, 1], [0, 1], color=MUTED, linestyle="dotted")
+        axes.scatter(*pairs.T, s=26, color=TRAIN, alpha=0.75, linewidth=0)
+        above = int((pairs[:, 1] > pairs[:, 0]).sum())
+        axes.text(0.02, 0.97, f"better after the leak: {above} of {len(pairs)}", va="top")
+        axes.set(xlim=(-0.02, 1), ylim=(-0.02, 1), aspect="equal")
+        axes.set(xlabel="Dice, patient held out", ylabel="Dice, patient's other slices trained on")
     return figure
 
 
