@@ -110,6 +110,8 @@ class DetectionSettings:
     """Crops an epoch."""
     sign_share: float = 0.8
     """Share of the crops laid around a sign."""
+    balance_groups: bool = False
+    """Signs to lay crops around come from each of the four groups equally often."""
     augment: bool = True
     """Jitter of brightness and colour."""
     epochs: int = 10

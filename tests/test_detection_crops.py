@@ -265,3 +265,12 @@ def test_a_batch_holds_lists(dataset) -> None:
         assert isinstance(values, list)
         assert all(value is sample[name] for value, sample in zip(values, chosen, strict=True))
     assert len({image.shape for image in batch["image"]}) > 1
+
+
+def test_balanced_groups_are_drawn_equally_often_however_many_signs_they_have(dataset) -> None:
+    crops = samples(dataset, sign_share=1.0, crops=800, balance_groups=True)
+    drawn = Counter(place(crops[key])[0] for key in keys(800))
+    # The fourth image holds the only sign of one group; of the other groups each has two.
+    assert drawn[3] == pytest.approx(200, abs=40)
+    assert drawn[2] == pytest.approx(100, abs=30)
+    assert drawn[0] == pytest.approx(300, abs=50)

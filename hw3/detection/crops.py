@@ -25,6 +25,8 @@ class CropSamples(torch.utils.data.Dataset):
         crops: number of crops an epoch.
         sign_share: share of the crops that are laid around a sign at random; the others lie
             anywhere in any image, so that the model sees what is no sign.
+        balance_groups: whether these signs are drawn from each group equally often, however many
+            signs it has.
         augmentation: applied after the cut.
         seed: of the draws.
 
@@ -47,16 +49,21 @@ class CropSamples(torch.utils.data.Dataset):
         crop_size: int | None,
         crops: int,
         sign_share: float,
+        balance_groups: bool = False,
         augmentation: Augmentation | None,
         seed: int,
     ) -> None:
         number = {image_id: index for index, image_id in enumerate(dataset.image_ids)}
         self.dataset, self.indices = dataset, [number[image_id] for image_id in image_ids]
-        self.signs = [(i, j) for i in self.indices for j in range(len(dataset.labels[i]))]
+        pools: dict[int, list[tuple[int, int]]] = {}
+        for i in self.indices:
+            for j, label in enumerate(dataset.labels[i]):
+                pools.setdefault(int(label) if balance_groups else 0, []).append((i, j))
+        self.pools = [pools[label] for label in sorted(pools)]
         self.crop_size, self.sign_share, self.seed = crop_size, sign_share, seed
         self.count = crops if crop_size else len(self.indices)
         self.augmentation = augmentation
-        if not self.signs:
+        if not self.pools:
             raise InputError("the training images hold no sign")
 
     def __len__(self) -> int:
@@ -86,7 +93,8 @@ class CropSamples(torch.utils.data.Dataset):
     def _draw(self, drawn: np.random.Generator) -> tuple[int, tuple[int, int, int, int]]:
         """An image's index and a window in it, which contains a drawn sign or lies anywhere."""
         if drawn.random() < self.sign_share:
-            chosen, sign = self.signs[drawn.integers(len(self.signs))]
+            pool = self.pools[drawn.integers(len(self.pools))]
+            chosen, sign = pool[drawn.integers(len(pool))]
             box = self.dataset.boxes_xyxy[chosen][sign].round().astype(int)
         else:
             chosen, box = self.indices[drawn.integers(len(self.indices))], None

@@ -413,6 +413,7 @@ def _train(
             crop_size=settings.crop_size,
             crops=settings.crops,
             sign_share=settings.sign_share,
+            balance_groups=settings.balance_groups,
             augmentation=Augmentation(settings.seed) if settings.augment else None,
             seed=settings.seed,
         )

@@ -363,6 +363,19 @@ def derive_results(record: RunRecord) -> dict[str, Any]:
     return {part: scores(own, batch_size=batch_size) for part, own in counts.items()}
 
 
+def settings_of(record: RunRecord) -> SegmentationSettings:
+    """The settings of a record, as the dataclass they were.
+
+    Example:
+        >>> chosen = {"model": "unet", "image_size": 128, "decoder_channels": [64, 48, 32, 24]}
+        >>> settings_of(RunRecord("try", chosen, data={}, seed=0)).decoder_channels
+        (64, 48, 32, 24)
+    """
+    chosen = {name: value for name, value in record.settings.items() if name != "model"}
+    lists = {name: tuple(value) for name, value in chosen.items() if isinstance(value, list)}
+    return SegmentationSettings(**(chosen | lists))
+
+
 def predict_evidence(record: RunRecord, source: str, weights: Path) -> dict[str, Any]:
     """The evidence of a record, predicted anew on the real data in `source`.
 
@@ -382,7 +395,7 @@ def predict_evidence(record: RunRecord, source: str, weights: Path) -> dict[str,
         (['pixels_per_slice', 'test', 'train', 'validation'], 1024)
     """
     runs.check_weights(record, weights)
-    settings = _settings_of(record)
+    settings = settings_of(record)
     folder = data_folder()
     dataset = read_lgg(fetch_lgg(source, folder), size=settings.image_size, cache=folder / "cache")
     if dataset.fingerprint != record.data["fingerprint"]:
@@ -419,7 +432,7 @@ def predict_files(
         >>> [path.name for path in predict_files([folder / "slice.png"], record, weights, folder)]
         ['slice_mask.png', 'slice_overlay.png']
     """
-    settings = _settings_of(record)
+    settings = settings_of(record)
     side = (settings.image_size, settings.image_size)
     runs.check_weights(record, weights)
     images = runs.read_all(paths, read_image)
@@ -435,12 +448,6 @@ def predict_files(
             target = folder / f"{path.stem}_{name}.png"
             records.write_atomically(target, cv2.imencode(".png", picture)[1].tobytes())
             yield target
-
-
-def _settings_of(record: RunRecord) -> SegmentationSettings:
-    chosen = {name: value for name, value in record.settings.items() if name != "model"}
-    lists = {name: tuple(value) for name, value in chosen.items() if isinstance(value, list)}
-    return SegmentationSettings(**(chosen | lists))
 
 
 def _validate(
