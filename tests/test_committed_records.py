@@ -50,7 +50,11 @@ def test_masks_by_plain_arithmetic(path):
     parts = [
         {(p, s) for p, own in part.items() for s in own} for part in record.data["split"].values()
     ]
-    assert sum(map(len, parts)) == len(set().union(*parts)) == record.data["slices"]
+    assert sum(map(len, parts)) == len(set().union(*parts))
+    left_out = record.data["slices"] - sum(map(len, parts))
+    # Where the split leaks on purpose, each leaked slice has put out another.
+    leaked = record.settings["split"] == "leaking"
+    assert left_out in ((len(parts[2]) - 1, len(parts[2])) if leaked else (0,))
 
 
 @pytest.mark.parametrize("path", BY_KIND[0], ids=lambda path: path.stem)
