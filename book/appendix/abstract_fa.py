@@ -52,7 +52,7 @@ from IPython.display import HTML
 from hw3 import records
 
 report = json.loads(Path("../published.json").read_text())["original_report"]
-unet = records.load("../runs/lgg-first-run.json")
+unet = records.load("../runs/lgg-slice.json")
 faster_rcnn = records.load("../runs/gtsdb-frcnn-100-proposals.json")
 ssd300 = records.load("../runs/gtsdb-ssd-tiles.json")
 

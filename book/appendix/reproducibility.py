@@ -57,7 +57,7 @@ runs = [records.load(path) for folder in folders for path in sorted(folder.glob(
 # %% [markdown]
 # ## Runs
 #
-# Hours are those of the training steps, on a machine that may have done other work as well. The short runs of {doc}`../q3/3_7_augmentation` are described there.
+# Hours are those of the training steps, on a machine that may have done other work as well. The short runs of {doc}`../q3/3_7_augmentation` and of the sections after it are described there.
 
 # %% tags=["hide-input"]
 table(

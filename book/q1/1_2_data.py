@@ -64,7 +64,7 @@ environment(profile)
 # Everything is checked before anything is trained: every image has its mask, sizes agree, masks hold only two values, every file can be decoded. All faults are reported at once. The decoded slices go into a cache on disk, so that the next start takes a second.
 
 # %% tags=["hide-input"]
-real = records.load("../runs/lgg-first-run.json")
+real = records.load("../runs/lgg-slice.json")
 tumour = dataset.native_masks.reshape(len(dataset), -1).any(axis=1)
 counts = {part: real.results[part] for part in ("train", "validation", "test")}
 table(
@@ -123,4 +123,4 @@ Markdown(
 # %% [markdown]
 # ## What this section showed
 #
-# The data are checked before use and split by stored ids. Under the report's split nearly every patient sits on both sides, so a good test score there does not say how the model does on a new patient.
+# The data are checked before use and split by stored ids. Under the report's split nearly every patient sits on both sides, so a good test score there does not say how the model does on a new patient; {doc}`../q3/3_8_leakage` measures the difference for a small network.

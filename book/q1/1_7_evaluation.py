@@ -59,7 +59,7 @@ dataset, kind = experiment.prepare(profile)
 ours, model = experiment.run(
     profile.segmentation, dataset, kind=kind, name="unet", folder=profiles.runs_folder()
 )
-real = records.load("../runs/lgg-first-run.json")
+real = records.load("../runs/lgg-slice.json")
 environment(profile)
 
 # %% [markdown]
@@ -113,7 +113,7 @@ empty = test["slices"] - test["slices_with_tumour"]
 Markdown(
     f"The report judged its model by {report['slices']} slices: {report['false_masks']} of "
     f"{report['without_tumour']} without tumour was given a false mask, and {report['found']} of "
-    f"{report['with_tumour']} with tumour were found. On all {test['slices']} real test slices, our first run "
+    f"{report['with_tumour']} with tumour were found. On all {test['slices']} real test slices, our run "
     f"marks {round((1 - test['slice_specificity']) * empty)} of {empty} slices without tumour falsely, and notices "
     f"{round(test['slice_sensitivity'] * test['slices_with_tumour'])} of {test['slices_with_tumour']} with tumour."
 )
@@ -137,4 +137,4 @@ mask_slider(
 # %% [markdown]
 # ## What this section showed
 #
-# {numref}`fig-1-5` holds failures as well as successes, since a rule chose the slices. The scores on real data are of one short run and of the leaking split; they say what the code reaches, not what a clinic could expect.
+# {numref}`fig-1-5` holds failures as well as successes, since a rule chose the slices. The scores on real data are of one short run and of a split that leaks ({doc}`../q3/3_8_leakage`); they say what the code reaches, not what a clinic could expect.

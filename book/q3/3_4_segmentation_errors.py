@@ -57,7 +57,7 @@ dataset, kind = experiment.prepare(profile)
 ours, model = experiment.run(
     profile.segmentation, dataset, kind=kind, name="unet", folder=profiles.runs_folder()
 )
-real = records.load("../runs/lgg-first-run.json")
+real = records.load("../runs/lgg-slice.json")
 environment(profile)
 
 # %% tags=["hide-input"]

@@ -341,7 +341,9 @@ def learning_curves(starts: dict[str, dict[int, RunRecord]]) -> Figure:
             for place, result in zip(at, results, strict=True):
                 axes.vlines(place, *result["ap50_interval"], color=color, linewidth=2, alpha=0.5)
             axes.plot(at, [result["ap50"] for result in results], "o-", color=color, label=title)
-        axes.legend(labelcolor="linecolor", loc="lower right")
+            if at:
+                beside = {"textcoords": "offset points", "ha": "right", "va": "top", "color": color}
+                axes.annotate(title, (at[-1], results[-1]["ap50"]), (-2, -10), **beside)
         axes.set_xticks(list(places.values()), list(map(str, places)))
         axes.set(xlabel="real training images", ylabel="AP at IoU 0.5", ylim=(0, 1.02))
     return figure
