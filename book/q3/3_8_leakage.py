@@ -62,7 +62,7 @@ from hw3.tables import Markdown, provenance, table, with_interval
 # 1. *Held out.* Whole patients are kept from training ({func}`~hw3.segmentation.dataset.split_by_patient`).
 # 2. *Leaking.* Every second slice of the test patients trains after all, in place of as many slices of others ({func}`~hw3.segmentation.dataset.split_leaking`).
 #
-# Both are scored on the other half of the test patients' slices. They start from the same weights, see the same number of slices, and take the same number of steps. What differs is the leak. The network is a small one (a quarter of VGG16's channels, no pretrained weights, four epochs), so that every run could be made with three seeds, each with test patients of its own. It is a weak network; what counts here is the difference. Nothing was chosen by these scores.
+# Both are scored on the other half of the test patients' slices. They start from the same weights, see the same number of slices, and take the same number of steps. What differs is the leak. The network is a small one (a quarter of VGG16's channels, no pretrained weights, four epochs), so that every run could be made with three seeds, each with its own draw of test patients; a patient drawn twice counts twice. It is a weak network; what counts here is the difference. Nothing was chosen by these scores.
 
 # %% tags=["hide-input"]
 runs = {
