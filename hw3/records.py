@@ -68,6 +68,18 @@ class RunRecord:
         """
         return f"{self.name}-{self.key[:10]}"
 
+    @property
+    def samples(self) -> int:
+        """Slices, images or crops seen in training, over all epochs.
+
+        Example:
+            >>> record = RunRecord("unet", settings={}, data={}, seed=0)
+            >>> record.history = [{"samples": 400}, {"samples": 400}]
+            >>> record.samples
+            800
+        """
+        return sum(epoch["samples"] for epoch in self.history)
+
     def save(self, path: Path) -> Path:
         """Write the record to `path` so that a reader sees the old file or the new, never half.
 

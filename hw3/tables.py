@@ -1,6 +1,6 @@
 """Numbers in prose and tables: written by code from records and results, never typed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -114,14 +114,42 @@ def provenance(record: RunRecord) -> Markdown:
         **Real data**; 3,929 slices, split `slice`, seed 0; 20 epochs, 0:01:30 h of training
         steps on 1 × A100; torch 2.5.0; commit `c0ffee`.
     """
-    data, versions = record.data, record.versions
+    data, versions, device = record.data, record.versions, _device(record.hardware)
     note = f", {data['note']}" if data.get("note") else ""
-    spent = timedelta(seconds=round(record.seconds_training))
     unit = "slices" if "slices" in data else "images"
     what = f"{data[unit]:,} {unit}, split `{record.settings['split']}`, seed {record.seed}"
-    how = f"{len(record.history)} epochs, {spent} h of training steps on {_device(record.hardware)}"
+    how = f"{len(record.history)} epochs, {hours([record])} h of training steps"
     made = f"torch {versions['torch']}; commit `{record.commit[:10]}`{record.commit[40:]}"
-    return Markdown(f"**{data['kind'].capitalize()} data**{note}; {what}; {how}; {made}.")
+    return Markdown(
+        f"**{data['kind'].capitalize()} data**{note}; {what}; {how} on {device}; {made}."
+    )
+
+
+def hours(runs: Iterable[RunRecord]) -> str:
+    """Hours, minutes and seconds of training steps that runs took together.
+
+    Example:
+        >>> record = RunRecord("unet", settings={}, data={}, seed=0, seconds_training=90.0)
+        >>> hours([record, record])
+        '0:03:00'
+    """
+    return str(timedelta(seconds=round(sum(run.seconds_training for run in runs))))
+
+
+def command(record: RunRecord) -> Markdown:
+    """What was typed to make a run, an option a line.
+
+    Example:
+        >>> record = RunRecord("unet", settings={}, data={}, seed=0)
+        >>> record.command = "python -m hw3 train unet --epochs 4"
+        >>> print(command(record))
+        ```bash
+        python -m hw3 train unet \\
+            --epochs 4
+        ```
+    """
+    lines = record.command.replace(" --", " \\\n    --")
+    return Markdown(f"```bash\n{lines}\n```")
 
 
 def _device(hardware: dict[str, Any]) -> str:

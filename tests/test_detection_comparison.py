@@ -312,7 +312,7 @@ def test_recall_of_a_size_without_signs_is_undefined() -> None:
 
 def test_gains_by_group_are_those_of_the_scores_with_paired_intervals() -> None:
     before, after = partly(0.5, seed=1), partly(0.9, seed=2)
-    rows = cells(comparison.gain_by_group(before, after))
+    rows = cells(comparison.gain_by_group({"a": before, "b": after}))
     assert [row[0] for row in rows] == ["prohibitory", "mandatory", "danger", "other", "mean"]
     for own, label in zip(rows[:4], range(1, 5), strict=True):
         own_truths = [truth["labels"].count(label) for truth in before.evidence["truths"]]
@@ -327,11 +327,11 @@ def test_gains_by_group_are_those_of_the_scores_with_paired_intervals() -> None:
 def test_a_group_without_signs_has_no_gain() -> None:
     signs = [{"image_id": 7, "boxes_xyxy": [[0, 0, 20, 20]], "labels": [1]}]
     run = RunRecord("run", {}, {}, seed=0, evidence={"truths": signs, "detections": []})
-    rows = cells(comparison.gain_by_group(run, run))
+    rows = cells(comparison.gain_by_group({"a": run, "b": run}))
     assert rows[1] == ["mandatory", "0", "–", "–", "–"]
     assert plain(rows[0][4]) == "+0.000 [+0.000, +0.000]"
 
 
 def test_gains_need_the_same_images() -> None:
     with pytest.raises(InputError, match="same"):
-        comparison.gain_by_group(record(images=3), record(images=4))
+        comparison.gain_by_group({"a": record(images=3), "b": record(images=4)})

@@ -334,5 +334,10 @@ def test_learning_curves_stand_at_the_numbers_of_images_in_order() -> None:
     starts = {"simulated": {100: scored(0.7), 0: scored(0.5)}, "random": {30: scored(0.2)}}
     [axes] = drawn(figures.learning_curves(starts)).axes
     assert [own.get_text() for own in axes.get_xticklabels()] == ["0", "30", "100"]
-    lines = {line.get_label(): (*line.get_xdata(), *line.get_ydata()) for line in axes.lines}
-    assert lines == {"simulated": (0, 2, 0.5, 0.7), "random": (1, 0.2)}
+    points = [(*line.get_xdata(), *line.get_ydata()) for line in axes.lines]
+    assert points == [(0, 2, 0.5, 0.7), (1, 0.2)]
+    colours = [line.get_color() for line in axes.lines]
+    assert [(text.get_text(), text.xy, text.get_color()) for text in axes.texts] == [
+        ("simulated", (2, 0.7), colours[0]),
+        ("random", (1, 0.2), colours[1]),
+    ]

@@ -282,3 +282,10 @@ def test_sha256_of_a_file(tmp_path) -> None:
     path = tmp_path / "empty"
     path.write_bytes(b"")
     assert file_sha256(path) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+def test_samples_are_those_of_all_epochs():
+    record = records.RunRecord("unet", settings={}, data={}, seed=0)
+    assert record.samples == 0
+    record.history = [{"samples": 7}, {"samples": 5}]
+    assert record.samples == 12

@@ -152,3 +152,20 @@ def test_columns_of_numbers_are_set_to_the_right() -> None:
     lines = tables.table([*"abcdefgh"], [row, [*row[:2], *row[2:]]]).split("\n")
     assert lines[1] == "| :-- | :-- | --: | --: | --: | --: | --: | --: |"
     assert tables.table(["a"], [[1], ["one"]]).split("\n")[1] == "| :-- |"
+
+
+def test_hours_are_those_of_all_runs(record) -> None:
+    runs = [replace(record, seconds_training=seconds) for seconds in (3599.6, 3600.9)]
+    assert tables.hours(runs) == "2:00:00"
+    assert tables.hours([]) == "0:00:00"
+
+
+def test_a_command_has_an_option_a_line(record) -> None:
+    typed = replace(
+        record, command="HW3_PROFILE=full python -m hw3 train unet --epochs 4 --no-augment"
+    )
+    assert tables.command(typed).splitlines()[1:-1] == [
+        "HW3_PROFILE=full python -m hw3 train unet \\",
+        "    --epochs 4 \\",
+        "    --no-augment",
+    ]

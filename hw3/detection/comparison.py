@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,7 @@ def summary(runs: dict[str, RunRecord]) -> Markdown:
         | AP, mean over IoU 0.50 to 0.95 | 0.250 |
     """
     measures: dict[str, Callable[[RunRecord], object]] = {
-        "crops or images seen": lambda own: sum(entry["samples"] for entry in own.history),
+        "crops or images seen": lambda own: own.samples,
         "loss, mean of the last epoch": lambda own: (
             own.history[-1]["loss"] if own.history else None
         ),
@@ -178,16 +179,20 @@ def claims(pairs: Sequence[Pair], resamples: int = 1000) -> list[list[str]]:
     return rows
 
 
-def gain_by_group(before: RunRecord, after: RunRecord, resamples: int = 1000) -> Markdown:
-    """A table of AP at IoU 0.5 before and after a change, by group and as the mean of the groups.
+def gain_by_group(runs: dict[str, RunRecord], resamples: int = 1000) -> Markdown:
+    """A table of AP at IoU 0.5 by group and as their mean, and what the second run adds.
 
-    The differences have 95 % intervals from the same resampled images on both sides.
+    Differences have 95 % intervals from the same resampled images on both sides.
+
+    Args:
+        runs: two by title, tested on the same images.
+        resamples: of the bootstrap.
 
     Raises:
-        InputError: if the two were tested on different images.
+        InputError: if they were tested on different images.
 
     Example:
-        The sign of both images is found by the second run, and of one by the first:
+        The first run finds the sign of one image, the second that of both:
 
         >>> signs = {"boxes_xyxy": [[0, 0, 20, 20]], "labels": [1]}
         >>> truths = [{"image_id": 7} | signs, {"image_id": 8} | signs]
@@ -196,13 +201,13 @@ def gain_by_group(before: RunRecord, after: RunRecord, resamples: int = 1000) ->
         >>> runs = [RunRecord("run", {}, data={}, seed=0) for _ in range(2)]
         >>> runs[0].evidence = {"truths": truths, "detections": found[:1]}
         >>> runs[1].evidence = {"truths": truths, "detections": found}
-        >>> print(gain_by_group(*runs, resamples=10))
-        | group | signs | before | after | difference |
+        >>> print(gain_by_group(dict(zip(["short", "long"], runs, strict=True)), resamples=10))
+        | group | signs | short | long | difference |
         | :-- | --: | --: | --: | --: |
         | prohibitory | 2 | ... | 1.0000 | +0.495 [...] |
         ...
     """
-    first, second = matches_of(before), matches_of(after)
+    first, second = map(matches_of, runs.values())
     labels = first.truths["label"]
     measures: dict[str, tuple[Callable[..., np.ndarray], np.ndarray]] = {
         group: (partial(ap.average_precision, label=label), labels == label)
@@ -211,11 +216,13 @@ def gain_by_group(before: RunRecord, after: RunRecord, resamples: int = 1000) ->
     measures["mean"] = (ap.mean_average_precision, labels > 0)
     rows = []
     for name, (measure, own) in measures.items():
-        was, becomes = (float(measure(matches)) for matches in (first, second))
+        values = [float(measure(matches)) for matches in (first, second)]
         interval = ap.bootstrap(second, measure, against=first, resamples=resamples)
-        cells = [was, becomes, with_interval(becomes - was, interval, "+.3f")] if interval else []
-        rows.append([name, int(own.sum()), *(cells or [None] * 3)])
-    return table(["group", "signs", "before", "after", "difference"], rows)
+        cells: list[Any] = [None] * 3
+        if interval:
+            cells = [*values, with_interval(values[1] - values[0], interval, "+.3f")]
+        rows.append([name, int(own.sum()), *cells])
+    return table(["group", "signs", *runs, "difference"], rows)
 
 
 def margins(

@@ -323,12 +323,12 @@ def learning_curves(starts: dict[str, dict[int, RunRecord]]) -> Figure:
     """AP at IoU 0.5 with its interval against the number of training images, a line a start.
 
     Args:
-        starts: two starts by title, each with its runs by number of training images.
+        starts: two starts by title, each with its runs, at least one, by number of training images.
 
     Example:
         >>> record = RunRecord("try", settings={}, data={}, seed=0)
         >>> record.results = {"ap50": 0.5, "ap50_interval": [0.4, 0.6]}
-        >>> figure = learning_curves({"simulated": {0: record, 600: record}, "random": {}})
+        >>> figure = learning_curves({"simulated": {0: record}, "random": {600: record}})
         >>> [own.get_text() for own in figure.axes[0].get_xticklabels()]
         ['0', '600']
     """
@@ -340,10 +340,9 @@ def learning_curves(starts: dict[str, dict[int, RunRecord]]) -> Figure:
             results = [runs[count].results for count in sorted(runs)]
             for place, result in zip(at, results, strict=True):
                 axes.vlines(place, *result["ap50_interval"], color=color, linewidth=2, alpha=0.5)
-            axes.plot(at, [result["ap50"] for result in results], "o-", color=color, label=title)
-            if at:
-                beside = {"textcoords": "offset points", "ha": "right", "va": "top", "color": color}
-                axes.annotate(title, (at[-1], results[-1]["ap50"]), (-2, -10), **beside)
+            axes.plot(at, [result["ap50"] for result in results], "o-", color=color)
+            beside = {"textcoords": "offset points", "ha": "right", "va": "top", "color": color}
+            axes.annotate(title, (at[-1], results[-1]["ap50"]), (-2, -10), **beside)
         axes.set_xticks(list(places.values()), list(map(str, places)))
         axes.set(xlabel="real training images", ylabel="AP at IoU 0.5", ylim=(0, 1.02))
     return figure

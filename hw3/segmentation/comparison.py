@@ -52,6 +52,17 @@ def gain(before: Sequence[RunRecord], after: Sequence[RunRecord], part: str = "t
     return Gain(mean, tuple(interval), tuple(dice_gain([pair])[0] for pair in pairs))
 
 
+def mean_dice(runs: Sequence[RunRecord], part: str) -> float:
+    """Pooled Dice of one part of the data, the mean over runs.
+
+    Example:
+        >>> run = RunRecord("unet", {}, {}, seed=0, results={"test": {"dice": 0.75}})
+        >>> mean_dice([run, run], "test")
+        0.75
+    """
+    return sum(run.results[part]["dice"] for run in runs) / len(runs)
+
+
 def patient_dice(
     before: Sequence[RunRecord], after: Sequence[RunRecord], part: str = "test"
 ) -> np.ndarray:
