@@ -49,7 +49,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from hw3 import records
-from hw3.tables import Markdown, table
+from hw3.tables import Markdown, command, table
 
 folders = (Path("../runs"), Path("../runs/simulated"))
 runs = [records.load(path) for folder in folders for path in sorted(folder.glob("*.json"))]
@@ -57,7 +57,7 @@ runs = [records.load(path) for folder in folders for path in sorted(folder.glob(
 # %% [markdown]
 # ## Runs
 #
-# Hours are those of the training steps, on a machine that may have done other work as well. The short runs of {doc}`../q3/3_7_augmentation` and of the sections after it are described there.
+# Hours are those of the training steps, on a machine that may have done other work as well. The short runs of {doc}`../q3/3_7_augmentation` and of the sections after it are described there, each with one of its commands.
 
 # %% tags=["hide-input"]
 table(
@@ -84,8 +84,7 @@ table(
 # Check out the commit, put the data where `HW3_DATA` says and the start weights where the command names them, and type:
 
 # %% tags=["hide-input"]
-commands = {run.name: run.command.replace(" --", " \\\n    --") for run in runs}
-Markdown("\n\n".join(f"**{name}**\n\n```bash\n{typed}\n```" for name, typed in commands.items()))
+Markdown("\n\n".join(f"**{run.name}**\n\n{command(run)}" for run in runs))
 
 # %% [markdown]
 # Start weights and trained weights are known by their SHA-256:

@@ -127,7 +127,7 @@ Markdown(
 #
 # ## Two runs on the real slices
 #
-# The run shown above is the second. The first is closer to the report: whole slices, made 128 × 128, and the Dice loss. The second cuts crops of 128 × 128 out of slices of full size, half of them around a tumour, and adds cross-entropy to the loss. They differ in this:
+# The run shown above is the second. The first is closer to the report: whole slices, made smaller, and the Dice loss. The second cuts crops out of slices of full size, some of them around a tumour, and adds cross-entropy to the loss. They differ in this:
 
 # %% tags=["hide-input"]
 attempts = {"first run": records.load("../runs/lgg-first-run.json"), "second run": real}

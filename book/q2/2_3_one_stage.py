@@ -159,9 +159,8 @@ comparison.errors_by_kind(attempts)
 
 # %% tags=["hide-input"]
 first = attempts["first run"]
-seen = sum(entry["samples"] for entry in first.history)
 Markdown(
-    f"The first run laid {1 - first.settings['sign_share']:.0%} of its {seen:,} crops anywhere, and learnt next to nothing "
+    f"The first run laid {1 - first.settings['sign_share']:.0%} of its {first.samples:,} crops anywhere, and learnt next to nothing "
     "from most of them, which was found out only after it had ended. The second sees more crops in smaller steps, most of "
     "them around a sign, and learns from the others too. Its settings were fixed before it began and it was scored once; "
     "but they were chosen after the errors of the first run on these same test images had been counted, and no part was "

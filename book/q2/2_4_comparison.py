@@ -92,7 +92,7 @@ rows += [
         title,
         score(record.results, "ap50"),
         score(record.results, "ap"),
-        sum(entry["samples"] for entry in record.history),
+        record.samples,
         f"{record.seconds_training / 60:.1f}",
     ]
     for title, record in runs.items()

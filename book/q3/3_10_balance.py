@@ -50,7 +50,7 @@ from pathlib import Path
 
 from hw3 import records
 from hw3.detection import comparison
-from hw3.tables import Markdown, provenance, table
+from hw3.tables import Markdown, command, provenance, table
 
 as_they_come = records.load("../runs/transfer/simulated-600.json")
 balanced = records.load("../runs/balance/balanced-600.json")
@@ -61,7 +61,10 @@ balanced = records.load("../runs/balance/balanced-600.json")
 # Half of the crops that the detector trains on are laid around a sign. In the first run this is any sign, so that a group is seen as often as it occurs. In the second a group is drawn first, each equally often, and then one of its signs (`--balance-groups`). Both are the small Faster R-CNN of {doc}`3_9_simulated_data`, with the same start, the same number of crops and the same seed. Each was scored once.
 
 # %% tags=["hide-input"]
-Markdown(f"- As they come: {provenance(as_they_come)}\n- Balanced: {provenance(balanced)}")
+Markdown(
+    f"- As they come: {provenance(as_they_come)}\n- Balanced: {provenance(balanced)}\n\n"
+    f"The command of the second:\n\n{command(balanced)}"
+)
 
 # %% tags=["hide-input"]
 counted = json.loads(Path("../gtsdb_counts.json").read_text())["counts"]["official"]["train"]
@@ -78,13 +81,14 @@ table(
 # AP at IoU 0.5 on the official test images. Differences have 95 % intervals over images, the same on both sides:
 
 # %% tags=["hide-input"]
-comparison.gain_by_group(as_they_come, balanced)
+runs = {"as they come": as_they_come, "balanced": balanced}
+comparison.gain_by_group(runs)
 
 # %% [markdown]
 # Errors by kind, their number (wrong detections with a score of at least 0.5, and missed signs), and in brackets what they cost in AP at IoU 0.5 {cite}`bolya2020`:
 
 # %% tags=["hide-input"]
-comparison.errors_by_kind({"as they come": as_they_come, "balanced": balanced})
+comparison.errors_by_kind(runs)
 
 # %% [markdown]
 # ## What this section showed

@@ -96,10 +96,11 @@ Markdown(
 # %%
 folder, settings = profiles.runs_folder(), profile.ssd300
 first, _ = experiment.run(settings, dataset, kind=kind, name="ssd300", folder=folder)
-seen = sum(entry["samples"] for entry in first.history)
 images = len(first.data["split"]["train"])
 choices = {
-    "whole": replace(settings, tiles=False, crop_size=None, crops=0, epochs=max(1, seen // images)),
+    "whole": replace(
+        settings, tiles=False, crop_size=None, crops=0, epochs=max(1, first.samples // images)
+    ),
     "tiles": replace(
         settings, tiles=True, crop_size=settings.crop_size or TILE, crops=settings.crops or images
     ),

@@ -45,14 +45,13 @@ if find_spec("google") and find_spec("google.colab"):
     os.chdir(home / FOLDER)
 
 # %%
-from datetime import timedelta
 from pathlib import Path
 
 from hw3 import records
 from hw3.segmentation import figures
 from hw3.segmentation.augment import TRANSFORMS
-from hw3.segmentation.comparison import Gain, gain
-from hw3.tables import Markdown, table, with_interval
+from hw3.segmentation.comparison import Gain, gain, mean_dice
+from hw3.tables import Markdown, command, hours, table, with_interval
 
 # %% [markdown]
 # ## The runs
@@ -76,15 +75,14 @@ runs = {"none of the five": chosen(augment=False)}
 runs |= {f"without {name}": chosen(without=[name]) for name in TRANSFORMS}
 held_out = chosen(split="patient"), chosen(split="patient", augment=False)
 
-command = runs["without quarter turns"][0].command.replace(" --", " \\\n    --")
-first, hours = everything[0], timedelta(seconds=round(sum(run.seconds_training for run in every)))
+first = everything[0]
 Markdown(
     f"**Simulated data**; {len(every)} runs of {len(first.history)} epochs on {first.data['slices']} slices of "
     f"{first.data['patients']} patients, {first.results['test']['slices']} slices in each test set by slice and "
-    f"{', '.join(str(run.results['test']['slices']) for run in held_out[0])} in those by patient. Together {hours} h "
+    f"{', '.join(str(run.results['test']['slices']) for run in held_out[0])} in those by patient. Together {hours(every)} h "
     f"of training steps on {first.hardware['count']} threads of a {first.hardware['device']}; torch "
     f"{first.versions['torch']}; commit `{first.commit[:10]}`. One of the commands:\n\n"
-    f"```bash\n{command}\n```"
+    f"{command(runs['without quarter turns'][0])}"
 )
 
 # %% [markdown]
@@ -98,12 +96,8 @@ figures.gains(gains)
 
 
 # %% tags=["hide-input"]
-def dice(own: list[records.RunRecord], part: str) -> float:
-    return sum(run.results[part]["dice"] for run in own) / len(own)
-
-
 def row(title: str, own: list[records.RunRecord], found: Gain | None = None) -> list:
-    scores = [title, dice(own, "train"), dice(own, "test")]
+    scores = [title, mean_dice(own, "train"), mean_dice(own, "test")]
     if found is None:
         return [*scores, None, None]
     seeds = ", ".join(f"{value:+.3f}" for value in found.seeds)

@@ -45,12 +45,11 @@ if find_spec("google") and find_spec("google.colab"):
     os.chdir(home / FOLDER)
 
 # %%
-from datetime import timedelta
 from pathlib import Path
 
 from hw3 import records
 from hw3.detection import comparison, figures
-from hw3.tables import Markdown, provenance, score, table
+from hw3.tables import Markdown, command, hours, provenance, score, table
 
 TITLES = {"simulated": "simulated roads first", "random": "real images alone"}
 starts = {title: {} for title in TITLES.values()}
@@ -68,18 +67,13 @@ simulated = records.load("../runs/simulated/start-faster-rcnn.json")
 
 
 # %% tags=["hide-input"]
-def crops_seen(run: records.RunRecord) -> int:
-    return sum(epoch["samples"] for epoch in run.history)
-
-
 largest = first[max(first)]
 every = [run for runs in starts.values() for run in runs.values()]
-hours = timedelta(seconds=round(sum(run.seconds_training for run in every)))
 Markdown(
     f"The start: {provenance(simulated)}\n\nThe run with most images: {provenance(largest)} The others differ in the "
-    f"number of images and in the start alone; together they took {hours} h of training steps. The start had seen "
-    f"{crops_seen(simulated):,} crops of simulated roads; every run then saw {crops_seen(largest):,} of real ones, but the one "
-    "without real images, which was scored as it was."
+    f"number of images and in the start alone; together they took {hours(every)} h of training steps. The start had seen "
+    f"{simulated.samples:,} crops of simulated roads; every run then saw {largest.samples:,} of real ones, but the one "
+    f"without real images, which was scored as it was. The command of the run with most images:\n\n{command(largest)}"
 )
 
 # %% [markdown]
@@ -99,9 +93,10 @@ cells = [
 table(["real images", *starts], [[str(n), *own] for n, own in zip(counts, cells, strict=True)])
 
 # %% tags=["hide-input"]
+found = comparison.recall_by_size(first[0])["all"]
 Markdown(
     f"On simulated test roads the start reaches {score(simulated.results, 'ap50')}; on the real ones, without a single "
-    f"real image, {score(first[0].results, 'ap50')}."
+    f"real image, {score(first[0].results, 'ap50')}. At some score it finds {found:.0%} of the real signs."
 )
 
 # %% [markdown]
@@ -113,8 +108,14 @@ Markdown(
 comparison.errors_by_kind({f"{n} real images": first[n] for n in (0, 30, max(first))})
 
 # %% [markdown]
+# And AP at IoU 0.5 by group:
+
+# %% tags=["hide-input"]
+comparison.gain_by_group({f"{n} real images": first[n] for n in (0, max(first))})
+
+# %% [markdown]
 # ## What this section showed
 #
-# A detector that has never seen a photograph finds nearly all real signs. What it does not know is what else there is on a road: its false alarms on background are what costs most, and the first real images remove most of them. The rest of the gain is in the groups that drawings describe badly, “other” above all.
+# A detector that has never seen a photograph finds nearly all real signs at some score. What it does not know is what else there is on a road: its false alarms on background are what costs most, and the first real images remove most of them. By group, most of the gain is in “other”.
 #
 # From random weights the same crops of real images give far less. But that run has had fewer steps in all, and whether more steps on real images alone would do as well is not tried; ImageNet weights, from which the real runs of {doc}`../q2/2_2_two_stage` start, are another way. Each point is one run.
