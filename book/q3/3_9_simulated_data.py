@@ -63,7 +63,7 @@ simulated = records.load("../runs/simulated/start-faster-rcnn.json")
 # %% [markdown]
 # ## The runs
 #
-# The detector is the small Faster R-CNN of the sample profile, a quarter as wide as VGG16. It begins with the weights that a longer run on simulated roads has left (`hw3/detection/start_faster_rcnn.safetensors`), or with random ones; ImageNet has no part in it. Then it sees crops of some of the 600 official training images. A larger draw of images holds each smaller one, and whatever their number, the number of crops is the same. Settings were fixed before the first of these runs, and each run was scored once, on the 300 official test images. The classes and sizes of simulated signs are as frequent as in GTSDB; their drawings know nothing of its photographs.
+# The detector is the small Faster R-CNN of the sample profile, a quarter as wide as VGG16. It begins with the weights that a longer run on simulated roads has left (kept in `hw3/detection`), or with random ones; ImageNet has no part in it. Then it sees crops of some of the 600 official training images. A larger draw of images holds each smaller one, and whatever their number, the number of crops is the same. Settings were fixed before the first of these runs, and each run was scored once, on the 300 official test images. The classes and sizes of simulated signs are as frequent as in GTSDB; their drawings know nothing of its photographs.
 
 
 # %% tags=["hide-input"]
