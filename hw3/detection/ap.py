@@ -168,10 +168,12 @@ def average_precision(
     """
     detections, hit, truths = _counted(matches, label, iou_threshold, size_group)
     weights = np.ones(len(matches.image_ids), dtype=int) if weights is None else weights
-    weight = weights[..., detections["image"]]
-    # Between true positives precision only falls, so the interpolated curve needs no other point.
-    counted = np.cumsum(weight, axis=-1)[..., hit]
-    true_positive = np.cumsum(weight[..., hit], axis=-1)
+    # Between true positives precision only falls, so the interpolated curve needs no other point:
+    # what lies between two of them is counted once, and only then weighted.
+    between = np.zeros((len(matches.image_ids), hit.sum() + 1))
+    np.add.at(between, (detections["image"], np.cumsum(hit) - hit), 1)
+    counted = np.cumsum(weights @ between[:, :-1], axis=-1)
+    true_positive = np.cumsum(weights[..., detections["image"][hit]], axis=-1)
     positive = weights[..., truths["image"]].sum(axis=-1, keepdims=True)
     recall = true_positive / np.maximum(positive, 1)
     if interpolation == "101":
