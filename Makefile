@@ -17,7 +17,8 @@ book: $(READY)  ## run the notebooks that changed, in a copy, and render them: b
 test: check  ## lint, pairs, unit tests, every notebook on tiny data
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist loadfile
 	rm -rf build/smoke
-	$(SMOKE) $(BIN)/pytest -q -p no:cacheprovider --nbval-lax --nbval-current-env book
+	$(SMOKE) OMP_NUM_THREADS=1 $(BIN)/pytest -q -p no:cacheprovider -n auto --dist loadfile \
+	  --nbval-lax --nbval-current-env book
 
 html: $(READY)  ## render the outputs as they are committed: build/html
 	@$(BIN)/python tools/book.py html

@@ -4,6 +4,8 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
 
@@ -18,17 +20,16 @@ FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
 FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 REPORT_FIGURES = [f"Fig. 1.{n}" for n in range(1, 6)] + [f"Fig. 2.{n}" for n in range(1, 16)]
 NAMES = re.findall(r"(?:root|file): (\S+)", (notebooks.ROOT / "_toc.yml").read_text())
-by_name = pytest.mark.parametrize("name", NAMES)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def html() -> Path:
     """The folder of the rendered book."""
     book.html()
     return book.BUILD / "html"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def context() -> Iterator:
     """A browser without a network."""
     api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
@@ -38,9 +39,9 @@ def context() -> Iterator:
         browser.close()
 
 
-@pytest.fixture
-def page(context) -> Iterator:
-    """A fresh tab, which must not have complained when the test ends."""
+@contextmanager
+def tab(context) -> Iterator:
+    """A fresh tab, which must not have complained when it is closed."""
     page, complaints = context.new_page(), []
     page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -50,37 +51,56 @@ def page(context) -> Iterator:
     assert complaints == []
 
 
-def opened(page, html: Path, name: str, width: int = 1100):
-    page.set_viewport_size({"width": width, "height": 900})
+@pytest.fixture
+def page(context) -> Iterator:
+    """A tab of the test's own."""
+    with tab(context) as page:
+        yield page
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def name(request) -> str:
+    """Each page of the book; the tests that share its tab follow one another."""
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def loaded(context, html, name) -> Iterator:
+    """A tab in which the page is loaded once for all tests that only look at it."""
+    with tab(context) as page:
+        yield opened(page, html, name)
+
+
+def opened(page, html: Path, name: str):
+    page.set_viewport_size({"width": 1100, "height": 900})
     page.goto((html / f"{name}.html").as_uri())
     return page
 
 
-@by_name
-def test_page_loads_from_the_disk_and_is_complete(page, html, name) -> None:
-    opened(page, html, name)
-    assert page.locator("article h1").count() == 1
-    for picture in page.locator("article img").all():
-        assert picture.evaluate("image => image.complete && image.naturalWidth > 0")
-        assert len(picture.get_attribute("alt") or "") > 5
+@cache
+def anchors(path: Path) -> set[str]:
+    return set(re.findall(r'\bid="([^"]+)"', path.read_text()))
 
 
-@by_name
-def test_links_within_the_book_lead_somewhere(page, html, name) -> None:
-    opened(page, html, name)
-    here = (html / f"{name}.html").as_uri()
-    for link in page.locator("article a[href]").all():
-        target, anchor = urldefrag(link.evaluate("link => link.href"))
+def test_page_loads_from_the_disk_and_is_complete(loaded) -> None:
+    assert loaded.locator("article h1").count() == 1
+    seen = "images => images.map(i => [i.alt, i.complete && i.naturalWidth > 0])"
+    for text, complete in loaded.locator("article img").evaluate_all(seen):
+        assert complete and len(text) > 5, text
+
+
+def test_links_within_the_book_lead_somewhere(loaded) -> None:
+    links = loaded.locator("article a[href]").evaluate_all("links => links.map(l => l.href)")
+    for target, anchor in map(urldefrag, links):
         if target.startswith("file:"):
             path = Path(unquote(target.removeprefix("file://")))
-            assert path.exists(), f"{here} links to {path}"
-            assert not anchor or f'id="{unquote(anchor)}"' in path.read_text(), (target, anchor)
+            assert path.exists(), path
+            assert not anchor or unquote(anchor) in anchors(path), (target, anchor)
 
 
-@by_name
-def test_phone_does_not_scroll_sideways(page, html, name) -> None:
-    opened(page, html, name, width=360)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+def test_phone_does_not_scroll_sideways(loaded) -> None:
+    loaded.set_viewport_size({"width": 360, "height": 900})
+    assert loaded.evaluate("document.documentElement.scrollWidth") <= 360
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -96,19 +116,16 @@ def test_theme_follows_the_reader_and_figures_stay_on_white(page, html, theme) -
     assert theme == "light" or figure.evaluate(style) == "rgb(255, 255, 255)"
 
 
-def test_figures_of_the_report_are_there_under_their_numbers(page, html) -> None:
-    found = []
-    for name in NAMES:
-        opened(page, html, name)
-        texts = page.locator("article figcaption .caption-number").all_text_contents()
-        found += [text.strip() for text in texts]
+def test_figures_of_the_report_are_there_under_their_numbers(html) -> None:
+    pages = [(html / f"{name}.html").read_text() for name in NAMES]
+    found = [n for text in pages for n in re.findall(r'caption-number">(Fig\. [\d.]+\d)', text)]
     assert len(found) == len(set(found))
     assert [number for number in REPORT_FIGURES if number not in found] == []
 
 
-@pytest.mark.parametrize("name", ["book/q1/1_7_evaluation", "book/q2/2_2_two_stage"])
-def test_slider_answers_to_the_keyboard(page, html, name) -> None:
-    slider = opened(page, html, name).locator(".hw3-slider")
+@pytest.mark.parametrize("section", ["book/q1/1_7_evaluation", "book/q2/2_2_two_stage"])
+def test_slider_answers_to_the_keyboard(page, html, section) -> None:
+    slider = opened(page, html, section).locator(".hw3-slider")
     assert slider.count() == 1
     before = slider.locator("td").all_text_contents()
     slider.locator("input").focus()
@@ -129,7 +146,7 @@ def test_book_prints_with_its_pictures() -> None:
     assert len(re.findall(rb"/Subtype\s*/Image\b", printed)) >= len(REPORT_FIGURES)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def axe() -> str:
     """The accessibility checker's script, fetched once into the build folder."""
     folder = book.BUILD / "axe"
@@ -146,23 +163,24 @@ def axe() -> str:
     return script.read_text()
 
 
-IN_BOTH_THEMES = ["book/index", "book/q1/1_7_evaluation", "book/q2/2_2_two_stage"]
-
-
-@pytest.mark.parametrize(
-    ("theme", "name"),
-    [("light", name) for name in NAMES] + [("dark", name) for name in IN_BOTH_THEMES],
-)
-def test_no_serious_fault_for_readers_with_a_disability(page, html, axe, theme, name) -> None:
-    page.emulate_media(color_scheme=theme)
-    opened(page, html, name)
+def serious_faults(page, axe: str) -> list[str]:
     page.evaluate(axe)
-    found = page.evaluate("axe.run(document.querySelector('article'), {preload: false})")
-
-    serious = [
+    options = "{preload: false, resultTypes: ['violations']}"
+    script = f"async () => (await axe.run(document.querySelector('article'), {options})).violations"
+    return [
         f"{fault['id']}: {node['html'][:200]}"
-        for fault in found["violations"]
+        for fault in page.evaluate(script)
         if fault["impact"] in ("serious", "critical")
         for node in fault["nodes"]
     ]
-    assert serious == []
+
+
+def test_no_serious_fault_for_readers_with_a_disability(loaded, axe) -> None:
+    loaded.set_viewport_size({"width": 1100, "height": 900})
+    assert serious_faults(loaded, axe) == []
+
+
+@pytest.mark.parametrize("dark", ["book/index", "book/q1/1_7_evaluation", "book/q2/2_2_two_stage"])
+def test_no_serious_fault_in_the_dark_theme(page, html, axe, dark) -> None:
+    page.emulate_media(color_scheme="dark")
+    assert serious_faults(opened(page, html, dark), axe) == []

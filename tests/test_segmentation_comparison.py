@@ -52,9 +52,10 @@ def test_a_patient_that_one_part_lacks_is_no_slice_of_it() -> None:
     assert dice_gain(parts)[0] == pytest.approx(0.25)
 
 
-def test_only_the_slices_of_the_later_runs_are_compared() -> None:
-    before, after = run(("a", 6, 2, 2), ("b", 0, 9, 9)), run(("a", 8, 0, 0))
-    assert gain([before], [after]).mean == pytest.approx(16 / 16 - 12 / 16)
+def test_only_the_slices_that_both_runs_scored_are_compared() -> None:
+    before, after = run(("a", 6, 2, 2), ("b", 0, 9, 9)), run(("c", 9, 9, 9), ("a", 8, 0, 0))
+    found = gain([before], [after])
+    assert (found.mean, found.slices) == (pytest.approx(16 / 16 - 12 / 16), (1,))
     assert patient_dice([before], [after]).tolist() == [[0.75, 1.0]]
 
 

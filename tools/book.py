@@ -58,7 +58,7 @@ def pdf() -> None:
     """Print the book as it is committed, with the chromium on the PATH."""
     if not CHROMIUM:
         sys.exit("make pdf needs chromium on the PATH: apt-get install chromium")
-    made = build(stage("pdf"), BUILD / "pdf/sphinx", "singlehtml")
+    made = build(stage("committed"), BUILD / "committed/sphinx", "singlehtml")
     page, target = made / "whole.html", BUILD / "book.pdf"
     # The page lies in a folder of its own, but its pictures' addresses are those of the root.
     shutil.move(made / "book/index.html", page)
@@ -176,8 +176,12 @@ def render(source: Path, target: Path) -> None:
 
 
 def build(source: Path, output: Path, builder: str) -> Path:
-    """The folder that Sphinx fills; a warning is a fault."""
-    shutil.rmtree(output, ignore_errors=True)
+    """The folder that Sphinx fills; a warning is a fault.
+
+    What Sphinx has read for the HTML serves the single page, too.
+    """
+    if builder == "html":
+        shutil.rmtree(output, ignore_errors=True)
     program = Path(sys.executable).with_name("jupyter-book")
     command = [program, "build", source, "--path-output", output, "--builder", builder]
     command += ["-W", "-n", "--keep-going", "-q"]

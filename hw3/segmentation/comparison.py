@@ -14,7 +14,7 @@ class Gain(NamedTuple):
     """Difference of the pooled Dice, after a change minus before.
 
     Example:
-        >>> Gain(mean=0.02, interval=(-0.01, 0.05), seeds=(0.03, 0.01)).seeds
+        >>> Gain(mean=0.02, interval=(-0.01, 0.05), seeds=(0.03, 0.01), slices=(393, 393)).seeds
         (0.03, 0.01)
     """
 
@@ -24,6 +24,8 @@ class Gain(NamedTuple):
     """95 %, over patients."""
     seeds: tuple[float, ...]
     """That of each seed."""
+    slices: tuple[int, ...]
+    """How many were compared, for each seed."""
 
 
 def gain(before: Sequence[RunRecord], after: Sequence[RunRecord], part: str = "test") -> Gain:
@@ -32,11 +34,11 @@ def gain(before: Sequence[RunRecord], after: Sequence[RunRecord], part: str = "t
     Args:
         before: runs, one a seed.
         after: runs of the same seeds on the same data, in the same order. They are compared on
-            their slices, all of which `before` must have scored, too.
+            the slices that both have scored.
         part: train, validation or test.
 
     Raises:
-        InputError: if the runs do not pair up.
+        InputError: if the runs do not pair up, or share no slice.
 
     Example:
         >>> def run(hits):
@@ -49,7 +51,8 @@ def gain(before: Sequence[RunRecord], after: Sequence[RunRecord], part: str = "t
     """
     pairs = _pairs(before, after, part)
     mean, interval = dice_gain(pairs)
-    return Gain(mean, tuple(interval), tuple(dice_gain([pair])[0] for pair in pairs))
+    seeds = tuple(dice_gain([pair])[0] for pair in pairs)
+    return Gain(mean, tuple(interval), seeds, tuple(len(ids) for ids, _, _ in pairs))
 
 
 def mean_dice(runs: Sequence[RunRecord], part: str) -> float:
@@ -103,12 +106,17 @@ def _pair(
     before: RunRecord, after: RunRecord, part: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     mine, other = _pixels(before, part), _pixels(after, part)
+    both = [own for own in other if own in mine]
     same = before.seed == after.seed and before.data["fingerprint"] == after.data["fingerprint"]
-    if not same or other.keys() - mine.keys():
+    if not same or not both:
         names = f"{before.name} and {after.name}"
         raise InputError(f"{names} differ in seed, data or {part} slices: no pair to compare")
-    patient_ids = np.array([patient for patient, _ in other])
-    return patient_ids, np.array([mine[own] for own in other]), np.array(list(other.values()))
+    patient_ids = np.array([patient for patient, _ in both])
+    return (
+        patient_ids,
+        np.array([mine[own] for own in both]),
+        np.array([other[own] for own in both]),
+    )
 
 
 def _pixels(record: RunRecord, part: str) -> dict[tuple[str, int], np.ndarray]:

@@ -288,7 +288,8 @@ def gains(rows: dict[str, Gain]) -> Figure:
     """What each change adds to the pooled Dice: the mean with its interval, and each seed's dot.
 
     Example:
-        >>> figure = gains({"without mirroring": Gain(-0.02, (-0.05, 0.01), (-0.03, -0.01))})
+        >>> found = Gain(-0.02, (-0.05, 0.01), (-0.03, -0.01), slices=(393, 393))
+        >>> figure = gains({"without mirroring": found})
         >>> [text.get_text() for text in figure.axes[0].get_yticklabels()]
         ['without mirroring']
     """
