@@ -14,14 +14,13 @@ from hw3.detection import experiment as detection
 from hw3.segmentation import experiment as segmentation
 
 RUNS = sorted((Path(__file__).parent.parent / "book/runs").rglob("*.json"))
-BY_KIND = {
-    kind: [path for path in RUNS if (records.load(path).settings["model"] == "unet") == (kind == 1)]
-    for kind in (1, 0)
-}
+MODELS = {path: records.load(path).settings["model"] for path in RUNS}
+SEGMENTERS = [path for path, model in MODELS.items() if model == "unet"]
+DETECTORS = [path for path in RUNS if path not in SEGMENTERS]
 
 
 def test_there_are_records():
-    assert RUNS
+    assert SEGMENTERS and DETECTORS
 
 
 @pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
@@ -34,7 +33,7 @@ def test_results_follow_from_the_evidence(path):
     assert len(record.weights["sha256"]) == 64
 
 
-@pytest.mark.parametrize("path", BY_KIND[1], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SEGMENTERS, ids=lambda path: path.stem)
 def test_masks_by_plain_arithmetic(path):
     record = records.load(path)
     for part, patients in record.data["split"].items():
@@ -57,7 +56,7 @@ def test_masks_by_plain_arithmetic(path):
     assert left_out in ((len(parts[2]) - 1, len(parts[2])) if leaked else (0,))
 
 
-@pytest.mark.parametrize("path", BY_KIND[0], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", DETECTORS, ids=lambda path: path.stem)
 def test_detections_by_pycocotools(path):
     record = records.load(path)
     truths = record.evidence["truths"]
