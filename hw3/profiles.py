@@ -25,6 +25,11 @@ def _check(settings: object, *positive: str) -> None:
         raise InputError(f"{', '.join(faults)}: choose a number above 0 (a seed may be 0)")
 
 
+def _check_count(name: str, value: int | None) -> None:
+    if value is not None and value < 0:
+        raise InputError(f"{name} is {value}: choose 0 or more, or None")
+
+
 @dataclass(frozen=True)
 class SegmentationSettings:
     """Everything that decides a U-Net run on LGG; the defaults are the report's own settings.
@@ -42,10 +47,17 @@ class SegmentationSettings:
     """Side in pixels to which slices are resized for the network; divisible by 16."""
     crop_size: int | None = None
     """Side of the random crops that are trained on, divisible by 16; None for whole slices."""
+    crops: int | None = None
+    """Crops an epoch, of training slices drawn at random; None for one of each."""
     tumour_share: float = 0.5
     """Share of the crops laid around a tumour pixel."""
+    train_patients: int | None = None
+    """Slices of so many of the training patients, drawn by the seed; of two such draws the larger
+    holds the smaller. None for all; with 0 the weights are scored as they are at the start."""
     encoder_weights: str = "imagenet"
     """Of the frozen VGG16, "imagenet", "random", or a safetensors or state-dict file."""
+    weights: str | None = None
+    """The whole network's at the start, the file of a run; None for a new decoder."""
     width: float = 1.0
     """Share of VGG16's channels, below 1 for quick runs."""
     decoder_channels: tuple[int, int, int, int] = (256, 128, 64, 32)
@@ -84,6 +96,9 @@ class SegmentationSettings:
         if crop is not None and (crop % 16 or not 0 < crop <= self.image_size):
             limits = f"a multiple of 16, at most image_size {self.image_size}"
             raise InputError(f"crop_size is {crop}: choose {limits}, or None")
+        if self.crops is not None and (crop is None or self.crops <= 0):
+            raise InputError(f"crops is {self.crops}: choose 1 or more, with a crop_size, or None")
+        _check_count("train_patients", self.train_patients)
 
 
 @dataclass(frozen=True)
@@ -144,8 +159,7 @@ class DetectionSettings:
         _check(self, "width", "epochs", "batch_size", "learning_rate", "max_gradient_norm")
         if self.crop_size is not None and min(self.crop_size, self.crops) <= 0:
             raise InputError(f"crop_size {self.crop_size} needs crops above 0, not {self.crops}")
-        if self.train_images is not None and self.train_images < 0:
-            raise InputError(f"train_images is {self.train_images}: choose 0 or more, or None")
+        _check_count("train_images", self.train_images)
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,29 @@ def start_record(
     )
 
 
+def draw(members: Sequence[int] | Sequence[str], count: int, seed: int, field: str) -> list:
+    """So many of the members at random, in order; a larger draw holds every smaller one.
+
+    Args:
+        members: ids.
+        count: how many.
+        seed: of the draw.
+        field: the setting that says how many, to be named in the error.
+
+    Raises:
+        InputError: if there are not so many.
+
+    Example:
+        >>> small, large = (draw(range(600), n, seed=0, field="train_images") for n in (10, 30))
+        >>> len(small), set(small) < set(large)
+        (10, True)
+    """
+    if count > len(members):
+        raise InputError(f"{field} is {count}, but there are only {len(members)}")
+    drawn = np.random.default_rng(seed).permutation(np.array(members))
+    return sorted(drawn[:count].tolist())
+
+
 def find_or_train(
     record: RunRecord,
     folder: Path,

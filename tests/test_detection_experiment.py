@@ -22,6 +22,7 @@ from hw3.detection.tiles import predict_tiled
 from hw3.errors import InputError
 from hw3.profiles import FULL, SAMPLE, SMOKE, DetectionSettings
 from hw3.records import RunRecord
+from hw3.runs import draw
 
 SETTINGS: dict[str, DetectionSettings] = {
     "faster-rcnn": replace(SMOKE.faster_rcnn, crops=4, epochs=1),
@@ -271,7 +272,7 @@ def test_a_few_training_images_are_drawn_and_the_test_part_stays(
         run(settings, dataset, tmp_path)
     (given,) = given_to_fit
     drawn = [dataset.image_ids[index] for index in given["samples"].indices]
-    assert drawn == experiment.draw_images(split["train"], 2, seed=0)
+    assert drawn == draw(split["train"], 2, 0, "train_images")
     assert set(drawn) < set(split["train"])
     assert len(drawn) == 2
     with pytest.raises(InputError, match="train_images is 6, but there are only 5"):

@@ -69,6 +69,13 @@ def test_a_crop_that_does_not_fit_is_refused(crop_size: int) -> None:
         replace(FULL.segmentation, crop_size=crop_size).check()
 
 
+@pytest.mark.parametrize(("crop_size", "crops"), [(None, 8), (128, 0), (128, -1)])
+def test_a_number_of_crops_needs_crops(crop_size, crops) -> None:
+    replace(FULL.segmentation, crop_size=128, crops=8).check()
+    with pytest.raises(InputError, match=f"crops is {crops}: choose 1 or more, with a crop_size"):
+        replace(FULL.segmentation, crop_size=crop_size, crops=crops).check()
+
+
 def test_every_setting_is_plain_data_for_a_record() -> None:
     settings = asdict(FULL.segmentation)
     assert list(settings) == [field.name for field in fields(FULL.segmentation)]

@@ -230,6 +230,46 @@ def test_patients_are_held_out_whole(tiny_dataset, tmp_path) -> None:
     assert [record.results[part]["patients"] for part in PARTS] == list(map(len, patients))
 
 
+def test_a_few_training_patients_are_drawn_and_the_other_parts_stay(tiny_dataset) -> None:
+    settings = replace(SETTINGS, split="patient")
+    whole = experiment.split_of(settings, tiny_dataset)
+    drawn = []
+    for count in (1, 3):
+        split = experiment.split_of(replace(settings, train_patients=count), tiny_dataset)
+        assert all(split[part].tolist() == whole[part].tolist() for part in PARTS[1:])
+        assert len(split["train"]) == 6 * count
+        drawn.append(set(split["train"].tolist()))
+    assert drawn[0] < drawn[1] < set(whole["train"].tolist())
+    with pytest.raises(InputError, match="train_patients is 5, but there are only 4"):
+        experiment.split_of(replace(settings, train_patients=5), tiny_dataset)
+    with pytest.raises(InputError, match="train_patients is -1: choose 0 or more, or None"):
+        replace(settings, train_patients=-1).check()
+
+
+def test_without_training_patients_the_starting_weights_are_scored(
+    finished, weights, tiny_dataset, tmp_path, no_training
+) -> None:
+    settings = replace(SETTINGS, weights=str(weights), train_patients=0)
+    record, model = run(tiny_dataset, tmp_path, settings)
+    assert (record.history, record.seconds_training, model.training) == ([], 0, False)
+    assert record.settings["weights"] == record.weights["start"] == weights.name
+    assert record.weights["start_sha256"] == finished[0].weights["sha256"]
+    assert record.evidence == finished[0].evidence | {"train": {}}
+    assert record.results == {part: finished[0].results[part] for part in PARTS[1:]}
+    assert run(tiny_dataset, tmp_path, settings)[0].results == record.results
+    with pytest.raises(InputError, match=r"weights: .*nowhere\.safetensors is no file"):
+        run(tiny_dataset, tmp_path, replace(settings, weights="nowhere.safetensors"))
+
+
+def test_training_goes_on_from_the_weights_of_a_run(finished, weights, tiny_dataset, tmp_path):
+    settings = replace(SETTINGS, weights=str(weights), learning_rate=1e-9, epochs=1)
+    record, model = run(tiny_dataset, tmp_path, settings)
+    before = finished[1].state_dict()
+    for name, value in model.named_parameters():
+        assert value.allclose(before[name], atol=1e-6)
+    assert record.key != finished[0].key
+
+
 def test_predictions_are_probabilities_at_native_size(finished, tiny_dataset) -> None:
     images = np.array(tiny_dataset.images[:5])
     probabilities = experiment.predict(finished[1], images, (64, 64))

@@ -113,7 +113,9 @@ def run(
     accelerator = training.make_accelerator(settings.mixed_precision)
     split = SPLITS[settings.split](dataset, settings.seed)
     if settings.train_images is not None:
-        split["train"] = draw_images(split["train"], settings.train_images, settings.seed)
+        split["train"] = runs.draw(
+            split["train"], settings.train_images, settings.seed, "train_images"
+        )
     data = {
         "kind": kind,
         "note": note,
@@ -132,23 +134,6 @@ def run(
         build=partial(build, settings, "random"),
         train=partial(_train, settings, dataset, split, accelerator, workers),
     )
-
-
-def draw_images(image_ids: Sequence[int], count: int, seed: int) -> list[int]:
-    """So many of the images at random, in order; a larger draw holds every smaller one.
-
-    Raises:
-        InputError: if there are not so many.
-
-    Example:
-        >>> small, large = (draw_images(range(600), count, seed=0) for count in (10, 30))
-        >>> len(small), set(small) < set(large)
-        (10, True)
-    """
-    if count > len(image_ids):
-        raise InputError(f"train_images is {count}, but there are only {len(image_ids)}")
-    drawn = np.random.default_rng(seed).permutation(np.array(image_ids))
-    return sorted(drawn[:count].tolist())
 
 
 def build(settings: DetectionSettings, weights: str) -> nn.Module:

@@ -242,6 +242,7 @@ class SliceSamples(torch.utils.data.Dataset):
         indices: those to draw from.
         augmentation: applied after the cut.
         crop_size: side of the crops, at most the slices'; None gives whole slices.
+        crops: how many there are, of slices drawn at random; None for one of each slice.
         tumour_share: share of the crops that hold a tumour pixel drawn at random, of any slice;
             the others lie anywhere in the sample's own slice.
         seed: of the draws.
@@ -262,22 +263,27 @@ class SliceSamples(torch.utils.data.Dataset):
         augmentation: Augmentation | None = None,
         *,
         crop_size: int | None = None,
+        crops: int | None = None,
         tumour_share: float = 0.5,
         seed: int = 0,
     ) -> None:
         self.dataset, self.indices, self.augmentation = dataset, indices, augmentation
-        self.crop_size, self.tumour_share, self.seed = crop_size, tumour_share, seed
+        self.crop_size, self.crops = crop_size, crops
+        self.tumour_share, self.seed = tumour_share, seed
         self.with_tumour = [i for i in indices if dataset.masks[i].any()] if crop_size else []
 
     def __len__(self) -> int:
-        return len(self.indices)
+        return self.crops or len(self.indices)
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
         epoch, index = key
-        chosen, window = self.indices[index], ()
+        window = ()
         if self.crop_size:
             drawn = np.random.default_rng((self.seed, epoch, index, 0))
-            chosen, window = self._draw(drawn, chosen)
+            own = drawn.integers(len(self.indices)) if self.crops else index
+            chosen, window = self._draw(drawn, self.indices[own])
+        else:
+            chosen = self.indices[index]
         image, mask = (
             np.array(a[chosen][window]) for a in (self.dataset.images, self.dataset.masks)
         )

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from hw3 import records, runs, training
+from hw3.backbones import load_weights
 from hw3.errors import InputError
 from hw3.profiles import Profile, SegmentationSettings, data_folder
 from hw3.records import RunRecord
@@ -115,7 +116,7 @@ def run(
             f"{dataset.images.shape[1]}: read it again at the same size"
         )
     accelerator = training.make_accelerator(settings.mixed_precision)
-    split = SPLITS[settings.split](dataset, settings.seed)
+    split = split_of(settings, dataset)
     data = {
         "kind": kind,
         "note": note,
@@ -126,7 +127,8 @@ def run(
     }
     here = Path(__file__).parent
     sources = [here / f"{stem}.py" for stem in DECIDING]
-    record = runs.start_record(name, "unet", settings, data, sources, "encoder_weights")
+    start = "weights" if settings.weights else "encoder_weights"
+    record = runs.start_record(name, "unet", settings, data, sources, start)
     return runs.find_or_train(
         record,
         folder,
@@ -146,18 +148,43 @@ def _train(
     checkpoint: Path,
 ) -> UNetVGG16:
     torch.manual_seed(settings.seed)
-    model = build(settings, settings.encoder_weights)
+    if settings.weights:
+        model = build(settings, "random")
+        load_weights(model, Path(settings.weights).expanduser())
+    else:
+        model = build(settings, settings.encoder_weights)
+    if len(split["train"]):
+        record.history = _fit(
+            settings, model, dataset, split, accelerator, workers, record.key, checkpoint
+        )
+    else:
+        model = accelerator.prepare_model(model.eval(), evaluation_mode=True)
+    _score(record, model, dataset, split, accelerator)
+    return model
+
+
+def _fit(
+    settings: SegmentationSettings,
+    model: UNetVGG16,
+    dataset: LggDataset,
+    split: dict[str, np.ndarray],
+    accelerator: Accelerator,
+    workers: int,
+    key: str,
+    checkpoint: Path,
+) -> list[dict[str, Any]]:
     augmentation = Augmentation(settings.seed, settings.without) if settings.augment else None
     samples = SliceSamples(
         dataset,
         split["train"],
         augmentation,
         crop_size=settings.crop_size,
+        crops=settings.crops,
         tumour_share=settings.tumour_share,
         seed=settings.seed,
     )
     optimizer, scheduler = runs.optimiser(settings, model.trained_parameters(), len(samples))
-    record.history = training.fit(
+    return training.fit(
         model,
         partial(train_step, loss=LOSSES[settings.loss]),
         samples,
@@ -170,10 +197,27 @@ def _train(
         validate=partial(_validate, settings, dataset, split["validation"], accelerator),
         workers=workers,
         checkpoint=checkpoint,
-        key=record.key,
+        key=key,
     )
-    _score(record, model, dataset, split, accelerator)
-    return model
+
+
+def split_of(settings: SegmentationSettings, dataset: LggDataset) -> dict[str, np.ndarray]:
+    """Indices of the slices of each part of the data, as the settings say.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from hw3.profiles import SMOKE
+        >>> dataset, _ = prepare(SMOKE)
+        >>> settings = replace(SMOKE.segmentation, split="patient", train_patients=1)
+        >>> {part: len(indices) for part, indices in split_of(settings, dataset).items()}
+        {'train': 6, 'validation': 6, 'test': 6}
+    """
+    split = SPLITS[settings.split](dataset, settings.seed)
+    if settings.train_patients is not None:
+        ids = dataset.patient_ids[split["train"]]
+        drawn = runs.draw(np.unique(ids), settings.train_patients, settings.seed, "train_patients")
+        split["train"] = split["train"][np.isin(ids, drawn)]
+    return split
 
 
 def build(settings: SegmentationSettings, encoder_weights: str) -> UNetVGG16:
@@ -360,7 +404,7 @@ def derive_results(record: RunRecord) -> dict[str, Any]:
         part: SliceCounts.from_evidence(record.evidence[part], pixels)
         for part in ("train", "validation", "test")
     }
-    return {part: scores(own, batch_size=batch_size) for part, own in counts.items()}
+    return {part: scores(own, batch_size=batch_size) for part, own in counts.items() if len(own)}
 
 
 def settings_of(record: RunRecord) -> SegmentationSettings:
@@ -402,8 +446,7 @@ def predict_evidence(record: RunRecord, source: str, weights: Path) -> dict[str,
         raise InputError(f"{source}: these are not the data of record {record.name}")
     accelerator = training.make_accelerator(settings.mixed_precision)
     model = runs.trained(build(settings, "random"), weights, accelerator)
-    split = SPLITS[settings.split](dataset, settings.seed)
-    return _evidence(model, dataset, split, accelerator)
+    return _evidence(model, dataset, split_of(settings, dataset), accelerator)
 
 
 def predict_files(
@@ -490,7 +533,7 @@ def _evidence(
     model: nn.Module, dataset: LggDataset, split: dict[str, np.ndarray], accelerator: Accelerator
 ) -> dict[str, Any]:
     counts = {
-        part: count(model, dataset, indices, accelerator)[0].to_evidence()
+        part: count(model, dataset, indices, accelerator)[0].to_evidence() if len(indices) else {}
         for part, indices in split.items()
     }
     return {"pixels_per_slice": dataset.native_masks[0].size} | counts
