@@ -327,7 +327,9 @@ SAMPLE = Profile(
 START = replace(
     SAMPLE,
     name="start",
+    patients=72,
     images=800,
+    segmentation=replace(SAMPLE.segmentation, epochs=8, seed=1),
     faster_rcnn=replace(
         SAMPLE.faster_rcnn,
         weights="random",
@@ -351,7 +353,8 @@ START = replace(
         seed=1,
     ),
 )
-"""A longer run on other simulated roads makes the weights from which sample's detectors start."""
+"""Longer runs on other simulated data: the weights from which sample's detectors start are theirs,
+and those of the U-Net of simulated brains that is tried on real ones."""
 FULL = Profile(
     name="full",
     simulated=False,

@@ -323,21 +323,3 @@ def test_shares_covered_and_found_stand_above_each_size() -> None:
     assert drawn_values["covered"] == [0.0, 0.5, 1.0]
     assert drawn_values["found"][:2] == [0.25, 0.75] and np.isnan(drawn_values["found"][2])
     assert axes.get_title(loc="left") == "Whole"
-
-
-def test_learning_curves_stand_at_the_numbers_of_images_in_order() -> None:
-    def scored(ap50: float) -> RunRecord:
-        record = RunRecord("try", settings={}, data={}, seed=0)
-        record.results = {"ap50": ap50, "ap50_interval": [ap50 - 0.1, ap50 + 0.1]}
-        return record
-
-    starts = {"simulated": {100: scored(0.7), 0: scored(0.5)}, "random": {30: scored(0.2)}}
-    [axes] = drawn(figures.learning_curves(starts)).axes
-    assert [own.get_text() for own in axes.get_xticklabels()] == ["0", "30", "100"]
-    points = [(*line.get_xdata(), *line.get_ydata()) for line in axes.lines]
-    assert points == [(0, 2, 0.5, 0.7), (1, 0.2)]
-    colours = [line.get_color() for line in axes.lines]
-    assert [(text.get_text(), text.xy, text.get_color()) for text in axes.texts] == [
-        ("simulated", (2, 0.7), colours[0]),
-        ("random", (1, 0.2), colours[1]),
-    ]

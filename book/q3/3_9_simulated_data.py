@@ -48,7 +48,8 @@ if find_spec("google") and find_spec("google.colab"):
 from pathlib import Path
 
 from hw3 import records
-from hw3.detection import comparison, figures
+from hw3.detection import comparison
+from hw3.figures import learning_curves
 from hw3.tables import Markdown, command, hours, provenance, score, table
 
 TITLES = {"simulated": "simulated roads first", "random": "real images alone"}
@@ -82,7 +83,11 @@ Markdown(
 # {numref}`fig-3-13` shows what each number of real images gives.
 
 # %% mystnb={"figure": {"name": "fig-3-13", "caption": "AP at IoU 0.5 on the 300 real test images, with 95 % intervals over images, against the number of real images trained on. One seed. Real data."}, "image": {"alt": "A line of points that starts high, without any real image, and rises further with each larger number of images. Far below it, at the largest number, a single grey point: the detector that never saw a simulated road."}}
-figures.learning_curves(starts)
+scores = {
+    title: {n: (run.results["ap50"], run.results["ap50_interval"]) for n, run in runs.items()}
+    for title, runs in starts.items()
+}
+learning_curves(scores, "real training images", "AP at IoU 0.5")
 
 # %% tags=["hide-input"]
 counts = sorted(set(first) | set(alone))

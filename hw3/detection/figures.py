@@ -319,35 +319,6 @@ def predicted_and_measured(panels: dict[str, tuple[dict, dict]]) -> Figure:
     return figure
 
 
-def learning_curves(starts: dict[str, dict[int, RunRecord]]) -> Figure:
-    """AP at IoU 0.5 with its interval against the number of training images, a line a start.
-
-    Args:
-        starts: two starts by title, each with its runs, at least one, by number of training images.
-
-    Example:
-        >>> record = RunRecord("try", settings={}, data={}, seed=0)
-        >>> record.results = {"ap50": 0.5, "ap50_interval": [0.4, 0.6]}
-        >>> figure = learning_curves({"simulated": {0: record}, "random": {600: record}})
-        >>> [own.get_text() for own in figure.axes[0].get_xticklabels()]
-        ['0', '600']
-    """
-    places = {count: place for place, count in enumerate(sorted(set().union(*starts.values())))}
-    with report_style():
-        figure, axes = plt.subplots(figsize=(6.5, 3.4))
-        for (title, runs), color in zip(starts.items(), (TRAINED, MUTED), strict=True):
-            at = [places[count] for count in sorted(runs)]
-            results = [runs[count].results for count in sorted(runs)]
-            for place, result in zip(at, results, strict=True):
-                axes.vlines(place, *result["ap50_interval"], color=color, linewidth=2, alpha=0.5)
-            axes.plot(at, [result["ap50"] for result in results], "o-", color=color)
-            beside = {"textcoords": "offset points", "ha": "right", "va": "top", "color": color}
-            axes.annotate(title, (at[-1], results[-1]["ap50"]), (-2, -10), **beside)
-        axes.set_xticks(list(places.values()), list(map(str, places)))
-        axes.set(xlabel="real training images", ylabel="AP at IoU 0.5", ylim=(0, 1.02))
-    return figure
-
-
 def precision_recall(precision: np.ndarray, recall: np.ndarray, envelope: np.ndarray) -> Figure:
     """A precision-recall curve as measured, and its interpolation, whose area is the AP.
 

@@ -1,0 +1,22 @@
+"""Figures that both questions draw, read back from their axes."""
+
+from hw3.figures import learning_curves
+
+
+def test_learning_curves_stand_at_the_amounts_in_order() -> None:
+    starts = {
+        "simulated": {100: (0.7, (0.6, 0.8)), 0: (0.5, (0.3, 0.6))},
+        "random": {30: (0.2, (0.1, 0.3))},
+    }
+    [axes] = learning_curves(starts, "images", "AP").axes
+    assert [own.get_text() for own in axes.get_xticklabels()] == ["0", "30", "100"]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("images", "AP")
+    points = [(*line.get_xdata(), *line.get_ydata()) for line in axes.lines]
+    assert points == [(0, 2, 0.5, 0.7), (1, 0.2)]
+    bars = [[segment.tolist() for segment in own.get_segments()] for own in axes.collections]
+    assert bars == [[[[0, 0.3], [0, 0.6]], [[2, 0.6], [2, 0.8]]], [[[1, 0.1], [1, 0.3]]]]
+    colours = [line.get_color() for line in axes.lines]
+    assert [(text.get_text(), text.xy, text.get_color()) for text in axes.texts] == [
+        ("simulated", (2, 0.7), colours[0]),
+        ("random", (1, 0.2), colours[1]),
+    ]
