@@ -36,9 +36,13 @@ def test_results_follow_from_the_evidence(path):
 @pytest.mark.parametrize("path", SEGMENTERS, ids=lambda path: path.stem)
 def test_masks_by_plain_arithmetic(path):
     record = records.load(path)
-    for part, patients in record.data["split"].items():
+    split = record.data["split"]
+    for part, patients in split.items():
         counted = record.evidence[part]
         assert {p: own["slice_indices"] for p, own in counted.items()} == patients
+        assert (part in record.results) == bool(patients)
+        if not patients:
+            continue
         columns = ("true_positive", "false_positive", "false_negative")
         tp, fp, fn = (sum(sum(own[c]) for own in counted.values()) for c in columns)
         pixels = record.evidence["pixels_per_slice"] * sum(map(len, patients.values()))
@@ -46,14 +50,20 @@ def test_masks_by_plain_arithmetic(path):
         assert results["dice"] == pytest.approx(2 * tp / (2 * tp + fp + fn), abs=1e-9)
         assert results["iou"] == pytest.approx(tp / (tp + fp + fn), abs=1e-9)
         assert results["accuracy"] == pytest.approx(1 - (fp + fn) / pixels, abs=1e-9)
-    parts = [
-        {(p, s) for p, own in part.items() for s in own} for part in record.data["split"].values()
-    ]
-    assert sum(map(len, parts)) == len(set().union(*parts))
-    left_out = record.data["slices"] - sum(map(len, parts))
-    # Where the split leaks on purpose, each leaked slice has put out another.
-    leaked = record.settings["split"] == "leaking"
-    assert left_out in ((len(parts[2]) - 1, len(parts[2])) if leaked else (0,))
+    slices = {
+        part: {(p, s) for p, own in patients.items() for s in own}
+        for part, patients in split.items()
+    }
+    assert sum(map(len, slices.values())) == len(set().union(*slices.values()))
+    left_out = record.data["slices"] - sum(map(len, slices.values()))
+    drawn = record.settings.get("train_patients")
+    if drawn is not None:
+        assert len(split["train"]) == drawn
+    elif record.settings["split"] == "leaking":
+        # Each leaked slice has put out another.
+        assert left_out in (len(slices["test"]) - 1, len(slices["test"]))
+    else:
+        assert left_out == 0
 
 
 @pytest.mark.parametrize("path", DETECTORS, ids=lambda path: path.stem)
