@@ -59,6 +59,18 @@ def test_only_the_slices_that_both_runs_scored_are_compared() -> None:
     assert patient_dice([before], [after]).tolist() == [[0.75, 1.0]]
 
 
+def test_slices_of_several_parts_count_whichever_part_the_other_run_has_them_in() -> None:
+    before, after = run(("a", 6, 2, 2)), run(("b", 3, 0, 1))
+    before.evidence["validation"] = run(("b", 2, 0, 2)).evidence["test"]
+    after.evidence["validation"] = run(("a", 8, 0, 0)).evidence["test"]
+    with pytest.raises(InputError, match="test slices: no pair"):
+        gain([before], [after])
+    both = ("validation", "test")
+    found = gain([before], [after], both)
+    assert (found.mean, found.slices) == (pytest.approx(22 / 23 - 16 / 22), (2,))
+    assert sorted(patient_dice([before], [after], both)[:, 0]) == [pytest.approx(2 / 3), 0.75]
+
+
 def test_dice_of_patients_with_tumour_seed_after_seed() -> None:
     first, second = run(("a", 6, 2, 2), ("b", 0, 3, 0)), run(("a", 4, 0, 4), ("b", 0, 0, 0))
     pairs = patient_dice(

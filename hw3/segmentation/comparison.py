@@ -28,14 +28,16 @@ class Gain(NamedTuple):
     """How many were compared, for each seed."""
 
 
-def gain(before: Sequence[RunRecord], after: Sequence[RunRecord], part: str = "test") -> Gain:
-    """What the change from `before` to `after` adds to the pooled Dice of one part of the data.
+def gain(
+    before: Sequence[RunRecord], after: Sequence[RunRecord], parts: Sequence[str] = ("test",)
+) -> Gain:
+    """What the change from `before` to `after` adds to the pooled Dice of parts of the data.
 
     Args:
         before: runs, one a seed.
         after: runs of the same seeds on the same data, in the same order. They are compared on
             the slices that both have scored.
-        part: train, validation or test.
+        parts: of train, validation and test, those whose slices count.
 
     Raises:
         InputError: if the runs do not pair up, or share no slice.
@@ -49,7 +51,7 @@ def gain(before: Sequence[RunRecord], after: Sequence[RunRecord], part: str = "t
         >>> round(gain([run(hits=6)], [run(hits=8)]).mean, 3)
         0.139
     """
-    pairs = _pairs(before, after, part)
+    pairs = _pairs(before, after, parts)
     mean, interval = dice_gain(pairs)
     seeds = tuple(dice_gain([pair])[0] for pair in pairs)
     return Gain(mean, tuple(interval), seeds, tuple(len(ids) for ids, _, _ in pairs))
@@ -67,7 +69,7 @@ def mean_dice(runs: Sequence[RunRecord], part: str) -> float:
 
 
 def patient_dice(
-    before: Sequence[RunRecord], after: Sequence[RunRecord], part: str = "test"
+    before: Sequence[RunRecord], after: Sequence[RunRecord], parts: Sequence[str] = ("test",)
 ) -> np.ndarray:
     """Dice of each patient with tumour, before and after, on the slices that `gain` compares.
 
@@ -84,7 +86,7 @@ def patient_dice(
         [[0.75, 0.889]]
     """
     rows = []
-    for ids, *sides in _pairs(before, after, part):
+    for ids, *sides in _pairs(before, after, parts):
         for patient in np.unique(ids):
             volumes = [side[ids == patient].sum(axis=0) for side in sides]
             true_positive, _, false_negative = volumes[0]
@@ -94,23 +96,24 @@ def patient_dice(
 
 
 def _pairs(
-    before: Sequence[RunRecord], after: Sequence[RunRecord], part: str
+    before: Sequence[RunRecord], after: Sequence[RunRecord], parts: Sequence[str]
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """For each seed patient ids (n,), and pixels (n, 3) before and after."""
     if not before or len(before) != len(after):
         raise InputError(f"{len(before)} runs before and {len(after)} after do not pair up")
-    return [_pair(*runs, part) for runs in zip(before, after, strict=True)]
+    return [_pair(*runs, parts) for runs in zip(before, after, strict=True)]
 
 
 def _pair(
-    before: RunRecord, after: RunRecord, part: str
+    before: RunRecord, after: RunRecord, parts: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    mine, other = _pixels(before, part), _pixels(after, part)
+    mine, other = _pixels(before, parts), _pixels(after, parts)
     both = [own for own in other if own in mine]
     same = before.seed == after.seed and before.data["fingerprint"] == after.data["fingerprint"]
     if not same or not both:
         names = f"{before.name} and {after.name}"
-        raise InputError(f"{names} differ in seed, data or {part} slices: no pair to compare")
+        shared = f"{' and '.join(parts)} slices"
+        raise InputError(f"{names} differ in seed, data or {shared}: no pair to compare")
     patient_ids = np.array([patient for patient, _ in both])
     return (
         patient_ids,
@@ -119,10 +122,13 @@ def _pair(
     )
 
 
-def _pixels(record: RunRecord, part: str) -> dict[tuple[str, int], np.ndarray]:
+def _pixels(record: RunRecord, parts: Sequence[str]) -> dict[tuple[str, int], np.ndarray]:
     """True positive, false positive and false negative pixels by patient and slice."""
-    evidence = record.evidence
-    counts = SliceCounts.from_evidence(evidence[part], evidence["pixels_per_slice"])
-    slices = zip(counts.patient_ids.tolist(), counts.slice_indices.tolist(), strict=True)
-    columns = (counts.true_positive, counts.false_positive, counts.false_negative)
-    return dict(zip(slices, np.stack(columns, axis=1), strict=True))
+    pixels = {}
+    for part in parts:
+        evidence = record.evidence
+        counts = SliceCounts.from_evidence(evidence[part], evidence["pixels_per_slice"])
+        slices = zip(counts.patient_ids.tolist(), counts.slice_indices.tolist(), strict=True)
+        columns = (counts.true_positive, counts.false_positive, counts.false_negative)
+        pixels |= zip(slices, np.stack(columns, axis=1), strict=True)
+    return pixels
