@@ -52,9 +52,9 @@ from hw3.tables import Markdown, provenance, score, table
 
 published = json.loads(Path("published.json").read_text())
 report = published["original_report"]
-held_out = published["segmentation"][0]
+volumes, experts = published["segmentation"]
 best = max(published["detection"], key=lambda entry: entry["map50"])
-unet = records.load("runs/lgg-slice.json")
+unet, unseen = (records.load(f"runs/lgg-{split}.json") for split in ("slice", "patient"))
 faster_rcnn = records.load("runs/gtsdb-frcnn-100-proposals.json")
 ssd300 = records.load("runs/gtsdb-ssd-tiles.json")
 
@@ -63,32 +63,45 @@ ssd300 = records.load("runs/gtsdb-ssd-tiles.json")
 
 # %% tags=["hide-input"]
 table(
-    ["question 1: Dice on LGG, split by slice", "report", "published", "ours, real data"],
+    ["question 1: Dice on LGG", "report", "published", "ours, real data"],
     [
         [
-            "validation, mean over batches",
+            "split by slice: validation, mean over batches",
             report["segmentation"]["validation"]["dice"],
             None,
             score(unet.results["validation"], "dice_batch_mean"),
         ],
-        ["validation, pooled counts", None, None, score(unet.results["validation"], "dice")],
-        ["test, pooled counts", None, None, score(unet.results["test"], "dice")],
         [
-            "test, mean over patients",
+            "split by slice: validation, pooled counts",
             None,
-            held_out["dice"],
-            score(unet.results["test"], "dice_patient_mean"),
+            None,
+            score(unet.results["validation"], "dice"),
+        ],
+        ["split by slice: test, pooled counts", None, None, score(unet.results["test"], "dice")],
+        [
+            "patients held out: test, pooled counts",
+            None,
+            None,
+            score(unseen.results["test"], "dice"),
+        ],
+        [
+            "patients held out: test, mean over patients",
+            None,
+            volumes["dice"],
+            score(unseen.results["test"], "dice_patient_mean"),
         ],
     ],
 )
 
 # %% tags=["hide-input"]
-provenance(unet)
+Markdown(f"- Split by slice: {provenance(unet)}\n- Patients held out: {provenance(unseen)}")
 
 # %% tags=["hide-input"]
 Markdown(
-    f"The published figure is the {held_out['what']} {{cite}}`{held_out['source']}`. Its patients were held out, ours are "
-    "trained on with other slices; so the two cannot be set against each other: {doc}`q3/3_8_leakage`."
+    f"The published figure is the {volumes['what']} {{cite}}`{volumes['source']}`; {experts['what']}: "
+    f"{experts['dice']}. Split by slice, test patients are trained on with other slices, which flatters. Held out, the "
+    f"score hangs on who the patients are: on its validation patients the same run reaches a pooled Dice of "
+    f"{score(unseen.results['validation'], 'dice')}. {{doc}}`q3/3_8_leakage` compares both runs on the same slices."
 )
 
 # %% [markdown]

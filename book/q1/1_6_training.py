@@ -169,4 +169,4 @@ Markdown(
 # %% [markdown]
 # ## What this section showed
 #
-# The same call trains on simulated slices and on real ones, and leaves a record of either. The real column is a short run, scored on slices of patients it also trained on; {doc}`../q3/3_8_leakage` measures what that is worth to a small network.
+# The same call trains on simulated slices and on real ones, and leaves a record of either. The real column is a short run, scored on slices of patients it also trained on; {doc}`../q3/3_8_leakage` measures what that is worth.

@@ -51,7 +51,7 @@ from pathlib import Path
 from hw3 import records
 from hw3.segmentation import figures
 from hw3.segmentation.comparison import gain, mean_dice, patient_dice
-from hw3.tables import Markdown, command, hours, provenance, table, with_interval
+from hw3.tables import Markdown, command, hours, provenance, score, table, with_interval
 
 # %% [markdown]
 # ## The experiment
@@ -101,13 +101,63 @@ before, after = pairs.mean(axis=0)
 Markdown(
     f"**The leak adds {with_interval(found.mean, found.interval, '+.3f')} to the pooled Dice** (95 % interval over "
     f"patients, drawn again and again; by seed {', '.join(f'{value:+.3f}' for value in found.seeds)}). The mean Dice a "
-    f"patient rises from {before:.3f} to {after:.3f}. For scale: {experts['what']} agree at {experts['dice']} "
+    f"patient rises from {before:.3f} to {after:.3f}. For scale, {experts['what']}: {experts['dice']} "
     f"{{cite}}`{experts['source']}`."
 )
 
 # %% [markdown]
+# ## A strong network
+#
+# The network of {doc}`../q1/1_6_training` was trained twice with the same settings: on the report's split by slice, and with whole patients held out. Each has test slices of its own, of other patients; so the scores in the table cannot tell what the leak is worth. The slices that neither trained on can: for one network the same patient's other slices were training data, for the other the patient was a stranger. Validation slices count, too, since they chose nothing in these runs: settings were fixed, and the last epoch's weights are scored.
+
+# %% tags=["hide-input"]
+by_slice, by_patient = (records.load(f"../runs/lgg-{split}.json") for split in ("slice", "patient"))
+strong = {"split by slice": by_slice, "patients held out": by_patient}
+table(
+    ["test slices", "slices", "patients", "Dice, pooled", "Dice, mean over patients"],
+    [
+        [
+            title,
+            *(run.results["test"][count] for count in ("slices", "patients")),
+            *(score(run.results["test"], name) for name in ("dice", "dice_patient_mean")),
+        ]
+        for title, run in strong.items()
+    ],
+)
+
+# %% tags=["hide-input"]
+held_out_parts = ("validation", "test")
+shared = gain([by_patient], [by_slice], held_out_parts)
+strangers, known = (
+    set().union(*(run.evidence[part] for part in held_out_parts)) for run in (by_patient, by_slice)
+)
+Markdown(
+    f"On the {shared.slices[0]} slices of {len(strangers & known)} patients that neither trained on, **the leak adds "
+    f"{with_interval(shared.mean, shared.interval, '+.3f')}** to the pooled Dice (95 % interval over patients). "
+    "{numref}`fig-3-13` shows whom it helps."
+)
+
+# %% mystnb={"figure": {"name": "fig-3-13", "caption": "The strong network's Dice of each patient with tumour, over the slices that neither run trained on: when the patient was held out, and when the patient's other slices were trained on. Real data."}, "image": {"alt": "Points from the lower left to the upper right. Those of patients who are outlined well when held out lie on the dotted diagonal; most of those below a Dice of 0.8 lie above it, some far above."}}
+strong_pairs = patient_dice([by_patient], [by_slice], held_out_parts)
+figures.leak(strong_pairs)
+
+# %% tags=["hide-input"]
+before, after = strong_pairs.mean(axis=0)
+test, validation = (by_patient.results[part] for part in ("test", "validation"))
+Markdown(
+    f"The mean Dice of the {len(strong_pairs)} patients in the figure goes from {before:.3f} to {after:.3f}. Held out, the "
+    f"score hangs on who the patients are: the same run reaches {score(test, 'dice')} on its {test['patients']} test "
+    f"patients, and {score(validation, 'dice')} on its {validation['patients']} validation patients. Its mean over the "
+    f"test patients is {score(test, 'dice_patient_mean')} ({experts['what']}: {experts['dice']} "
+    f"{{cite}}`{experts['source']}`).\n\nOne thing besides the leak differs: {by_slice.history[0]['samples']:,} and "
+    f"{by_patient.history[0]['samples']:,} crops passed in an epoch, so that the run split by slice took "
+    f"{by_slice.samples / by_patient.samples - 1:.0%} more steps."
+)
+
+# %% tags=["hide-input"]
+Markdown(f"- {provenance(by_slice)}\n- {provenance(by_patient)}")
+
+# %% [markdown]
 # ## What this section showed
 #
-# The leak helps, but not everyone. Most patients lie on the diagonal; the gain comes from a few whom the network outlines badly when it has never seen them. The three seeds disagree about its size by more than the gain itself, and the interval, which is over patients alone, does not hold that.
-#
-# The network is weak: it does not outline its own training slices well, so that it has little to remember. What a leak is worth to a network as strong as that of {doc}`../q1/1_6_training` is not measured here. Its scores remain scores on patients it knows.
+# A leak flatters. The strong network outlines a patient better whose other slices it was trained on, and the interval over patients lies above 0. It is one seed, and a part may be due to the additional steps. Patients whom it outlines well anyway gain nothing: the gain comes from those who are hard. The small network gains less, its three seeds disagree by more than the gain itself, and its interval, which is over patients alone, does not hold that. It does not outline its own training slices well, so that it has little to remember.

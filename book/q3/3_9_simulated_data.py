@@ -80,9 +80,9 @@ Markdown(
 # %% [markdown]
 # ## How far the gap reaches
 #
-# {numref}`fig-3-13` shows what each number of real images gives.
+# {numref}`fig-3-14` shows what each number of real images gives.
 
-# %% mystnb={"figure": {"name": "fig-3-13", "caption": "AP at IoU 0.5 on the 300 real test images, with 95 % intervals over images, against the number of real images trained on. One seed. Real data."}, "image": {"alt": "A line of points that starts high, without any real image, and rises further with each larger number of images. Far below it, at the largest number, a single grey point: the detector that never saw a simulated road."}}
+# %% mystnb={"figure": {"name": "fig-3-14", "caption": "AP at IoU 0.5 on the 300 real test images, with 95 % intervals over images, against the number of real images trained on. One seed. Real data."}, "image": {"alt": "A line of points that starts high, without any real image, and rises further with each larger number of images. Far below it, at the largest number, a single grey point: the detector that never saw a simulated road."}}
 scores = {
     title: {n: (run.results["ap50"], run.results["ap50_interval"]) for n, run in runs.items()}
     for title, runs in starts.items()
