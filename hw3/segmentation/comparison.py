@@ -124,9 +124,8 @@ def _pair(
 
 def _pixels(record: RunRecord, parts: Sequence[str]) -> dict[tuple[str, int], np.ndarray]:
     """True positive, false positive and false negative pixels by patient and slice."""
-    pixels = {}
+    pixels, evidence = {}, record.evidence
     for part in parts:
-        evidence = record.evidence
         counts = SliceCounts.from_evidence(evidence[part], evidence["pixels_per_slice"])
         slices = zip(counts.patient_ids.tolist(), counts.slice_indices.tolist(), strict=True)
         columns = (counts.true_positive, counts.false_positive, counts.false_negative)
