@@ -52,7 +52,7 @@ from IPython.display import HTML
 from hw3 import records
 
 report = json.loads(Path("../published.json").read_text())["original_report"]
-unet = records.load("../runs/lgg-slice.json")
+unet, unseen = (records.load(f"../runs/lgg-{split}.json") for split in ("slice", "patient"))
 faster_rcnn = records.load("../runs/gtsdb-frcnn-100-proposals.json")
 ssd300 = records.load("../runs/gtsdb-ssd-tiles.json")
 
@@ -78,7 +78,8 @@ HTML(
 در تصویرهای <bdi>MRI</bdi> مجموعهٔ <bdi>LGG</bdi> مشخص می‌کند. داده‌ها برش به برش تقسیم شده‌اند. ضریب دایس روی دادهٔ
 آزمون {with_interval(unet.results["test"], "dice")} است و روی دادهٔ اعتبارسنجی
 {number(unet.results["validation"]["dice"])}؛ گزارش اصلی روی دادهٔ اعتبارسنجی به
-{number(report["segmentation"]["validation"]["dice"])} رسیده است.</p>
+{number(report["segmentation"]["validation"]["dice"])} رسیده است. وقتی همهٔ برش‌های هر بیمار یک‌جا کنار گذاشته شود،
+میانگین ضریب دایس بیماران آزمون {with_interval(unseen.results["test"], "dice_patient_mean")} است.</p>
 
 <p><strong>پرسش دوم.</strong> دو آشکارساز، <bdi>Faster R-CNN</bdi> دومرحله‌ای و <bdi>SSD300</bdi> تک‌مرحله‌ای، تابلوهای
 راهنمایی را در عکس‌های مجموعهٔ <bdi>GTSDB</bdi> پیدا می‌کنند. میانگین دقت (<bdi>AP</bdi>) در آستانهٔ <bdi>IoU</bdi> برابر
