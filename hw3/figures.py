@@ -26,6 +26,7 @@ def learning_curves(
         ['0', '30', '600']
     """
     places = {amount: place for place, amount in enumerate(sorted(set().union(*starts.values())))}
+    highest = max(starts, key=lambda title: starts[title][max(starts[title])])
     with report_style():
         figure, axes = plt.subplots(figsize=(6.5, 3.4))
         for (title, scores), color in zip(starts.items(), (TRAINED, MUTED), strict=True):
@@ -33,8 +34,9 @@ def learning_curves(
             values, intervals = zip(*(scores[amount] for amount in sorted(scores)), strict=True)
             axes.vlines(at, *zip(*intervals, strict=True), color=color, linewidth=2, alpha=0.5)
             axes.plot(at, values, "o-", color=color)
-            beside = {"textcoords": "offset points", "ha": "right", "va": "top", "color": color}
-            axes.annotate(title, (at[-1], values[-1]), (-2, -10), **beside)
+            away, side = (8, "bottom") if title == highest else (-8, "top")
+            beside = {"textcoords": "offset points", "ha": "right", "va": side, "color": color}
+            axes.annotate(title, (at[-1], values[-1]), (-4, away), **beside)
         axes.set_xticks(list(places.values()), list(map(str, places)))
         axes.set(xlabel=unit, ylabel=measure, ylim=(0, 1.02))
     return figure

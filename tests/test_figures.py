@@ -20,3 +20,4 @@ def test_learning_curves_stand_at_the_amounts_in_order() -> None:
         ("simulated", (2, 0.7), colours[0]),
         ("random", (1, 0.2), colours[1]),
     ]
+    assert [text.get_va() for text in axes.texts] == ["bottom", "top"]
