@@ -86,7 +86,7 @@ Markdown(
 #
 # {numref}`fig-3-15` shows what each number of real patients gives.
 
-# %% mystnb={"figure": {"name": "fig-3-15", "caption": "Pooled Dice on the slices of the real test patients, with 95 % intervals over patients, against the number of real patients trained on. One seed. Real data."}, "image": {"alt": "A line of points with long bars. It starts near 0.5, without any real patient, stays there with few, and ends a little higher with all of them. At the largest number a grey point, of the network that never saw a simulated brain, lies just below."}}
+# %% mystnb={"figure": {"name": "fig-3-15", "caption": "Pooled Dice on the slices of the real test patients, with 95 % intervals over patients, against the number of real patients trained on. One seed. Real data."}, "image": {"alt": "A line of points with long bars. It starts near 0.5, without any real patient, is lower with three, back there with ten, and ends a little higher with all of them. At the largest number a grey point, of the network that never saw a simulated brain, lies just below."}}
 scores = {
     title: {
         n: (run.results["test"]["dice"], run.results["test"]["dice_interval"])
@@ -131,6 +131,6 @@ table(
 # %% [markdown]
 # ## What this section showed
 #
-# A network that has never seen a real slice outlines real tumours. It notices most slices with tumour, but it marks something in most of the others, too: it has not learnt what else shines in a real brain. The slices of a few real patients do not help on others. With all real patients, simulated brains seen first change little. The bars are long, since the test patients are few and differ much.
+# A network that has never seen a real slice outlines real tumours. It notices most slices with tumour, but it marks something in most of the others, too: it has not learnt what else shines in a real brain. A few real patients do not help on others, and the fewest do harm; why was not examined. With all real patients, simulated brains seen first change little. The bars are long, since the test patients are few and differ much.
 #
 # The network is weak, as in {doc}`3_8_leakage`: with a random encoder that is never trained, it does not outline its own training slices well. Where the line levels off is therefore its limit, not that of the data. Each point is one run.
