@@ -99,6 +99,8 @@ class SegmentationSettings:
         if self.crops is not None and (crop is None or self.crops <= 0):
             raise InputError(f"crops is {self.crops}: choose 1 or more, with a crop_size, or None")
         _check_count("train_patients", self.train_patients)
+        if self.weights and self.encoder_weights not in ("imagenet", "random"):
+            raise InputError("weights and encoder_weights both name a file: the first holds both")
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,31 @@ def with_interval(value: float, interval: Sequence[float], form: str = ".3f") ->
     return f"{value:{form}} [{low:{form}},\N{NO-BREAK SPACE}{high:{form}}]"
 
 
+def by_amount(starts: dict[str, dict[int, tuple[float, Sequence[float]]]], unit: str) -> Markdown:
+    """A table of what `hw3.figures.learning_curves` draws: a row an amount, a column a start.
+
+    Args:
+        starts: by title, scores with their intervals by amount of training data.
+        unit: what is counted, for the header.
+
+    Example:
+        >>> simulated = {0: (0.5, (0.4, 0.6)), 30: (0.8, (0.7, 0.9))}
+        >>> print(by_amount({"simulated": simulated, "random": {30: (0.2, (0.1, 0.3))}}, "images"))
+        | images | simulated | random |
+        | --: | --: | --: |
+        | 0 | 0.500 [0.400,\N{NO-BREAK SPACE}0.600] | – |
+        | 30 | 0.800 [0.700,\N{NO-BREAK SPACE}0.900] | 0.200 [0.100,\N{NO-BREAK SPACE}0.300] |
+    """
+    rows = [
+        [
+            amount,
+            *(with_interval(*own[amount]) if amount in own else None for own in starts.values()),
+        ]
+        for amount in sorted(set().union(*starts.values()))
+    ]
+    return table([unit, *starts], rows)
+
+
 def differences(columns: dict[str, dict[str, Any]]) -> Markdown:
     """A table of the settings in which runs differ.
 

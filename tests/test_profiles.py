@@ -76,6 +76,13 @@ def test_a_number_of_crops_needs_crops(crop_size, crops) -> None:
         replace(FULL.segmentation, crop_size=crop_size, crops=crops).check()
 
 
+def test_one_file_says_how_the_unet_starts() -> None:
+    settings = replace(FULL.segmentation, weights="run.safetensors")
+    settings.check()
+    with pytest.raises(InputError, match="weights and encoder_weights both name a file"):
+        replace(settings, encoder_weights="vgg16.safetensors").check()
+
+
 def test_every_setting_is_plain_data_for_a_record() -> None:
     settings = asdict(FULL.segmentation)
     assert list(settings) == [field.name for field in fields(FULL.segmentation)]

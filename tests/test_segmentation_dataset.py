@@ -478,10 +478,13 @@ def test_crops_without_any_tumour_lie_anywhere() -> None:
     np.testing.assert_array_equal(whole["image"].permute(1, 2, 0), image[0])
 
 
+@pytest.mark.parametrize("crop_size", [16, None])
 @pytest.mark.parametrize("crops", [3, 40])
-def test_crops_come_from_all_slices_however_many_there_are(tiny_dataset, crops) -> None:
-    indices = np.arange(5, 17)
-    samples = SliceSamples(tiny_dataset, indices, crop_size=16, crops=crops, tumour_share=0.0)
+def test_samples_come_from_all_slices_however_many_there_are(
+    tiny_dataset, crops, crop_size
+) -> None:
+    indices, sizes = np.arange(5, 17), {"crop_size": crop_size, "crops": crops}
+    samples = SliceSamples(tiny_dataset, indices, **sizes, tumour_share=0.0)
     assert len(samples) == crops
     drawn = [samples[epoch, index]["id"] for epoch in range(120 // crops) for index in range(crops)]
     assert set(drawn) == {tiny_dataset.slice_id(index) for index in indices}

@@ -259,6 +259,8 @@ def test_without_training_patients_the_starting_weights_are_scored(
     assert run(tiny_dataset, tmp_path, settings)[0].results == record.results
     with pytest.raises(InputError, match=r"weights: .*nowhere\.safetensors is no file"):
         run(tiny_dataset, tmp_path, replace(settings, weights="nowhere.safetensors"))
+    with pytest.raises(InputError, match="imagenet"):
+        run(tiny_dataset, tmp_path, replace(settings, weights="imagenet"))
 
 
 def test_training_goes_on_from_the_weights_of_a_run(finished, weights, tiny_dataset, tmp_path):

@@ -242,7 +242,7 @@ class SliceSamples(torch.utils.data.Dataset):
         indices: those to draw from.
         augmentation: applied after the cut.
         crop_size: side of the crops, at most the slices'; None gives whole slices.
-        crops: how many there are, of slices drawn at random; None for one of each slice.
+        crops: how many samples there are, of slices drawn at random; None for one of each.
         tumour_share: share of the crops that hold a tumour pixel drawn at random, of any slice;
             the others lie anywhere in the sample's own slice.
         seed: of the draws.
@@ -277,13 +277,11 @@ class SliceSamples(torch.utils.data.Dataset):
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
         epoch, index = key
+        drawn = np.random.default_rng((self.seed, epoch, index, 0))
+        chosen = self.indices[drawn.integers(len(self.indices)) if self.crops else index]
         window = ()
         if self.crop_size:
-            drawn = np.random.default_rng((self.seed, epoch, index, 0))
-            own = drawn.integers(len(self.indices)) if self.crops else index
-            chosen, window = self._draw(drawn, self.indices[own])
-        else:
-            chosen = self.indices[index]
+            chosen, window = self._draw(drawn, chosen)
         image, mask = (
             np.array(a[chosen][window]) for a in (self.dataset.images, self.dataset.masks)
         )
