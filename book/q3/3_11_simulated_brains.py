@@ -50,7 +50,7 @@ from pathlib import Path
 from hw3 import records
 from hw3.figures import learning_curves
 from hw3.segmentation.comparison import gain
-from hw3.tables import Markdown, command, hours, provenance, score, table, with_interval
+from hw3.tables import Markdown, by_amount, command, hours, provenance, score, table, with_interval
 
 paths = {
     "simulated brains first": Path("../runs/transfer_unet").glob("*.json"),
@@ -74,7 +74,7 @@ every = [run for runs in starts.values() for run in runs.values()]
 test = first[0].results["test"]
 Markdown(
     f"The start: {provenance(simulated)}\n\nThe run with fewest patients: {provenance(first[fewest])} The others differ in "
-    f"the number of patients and in the start alone; together they took {hours(every)} h of training steps. The start had "
+    f"the number of patients and in the start alone (with all patients, each slice gives one crop an epoch); together they took {hours(every)} h of training steps. The start had "
     f"seen {simulated.samples:,} crops of simulated slices; every run then saw {first[most].samples:,} "
     f"of real ones, but the one without real patients, which was scored as it was. The test part "
     f"has {test['slices']} slices of {test['patients']} patients. The command of the start, and that of the run with fewest "
@@ -97,22 +97,19 @@ scores = {
 learning_curves(scores, "real training patients", "Dice, pooled")
 
 # %% tags=["hide-input"]
-counts = sorted(set(first) | set(alone))
-cells = [
-    [score(runs[n].results["test"], "dice") if n in runs else None for runs in starts.values()]
-    for n in counts
-]
-table(["real patients", *starts], [[str(n), *own] for n, own in zip(counts, cells, strict=True)])
+by_amount(scores, "real patients")
 
 # %% tags=["hide-input"]
 zero = first[0].results["test"]
 worth = gain([alone[most]], [first[most]])
+seen = {n: run.results["train"]["dice"] for n, run in sorted(first.items()) if n}
 Markdown(
     f"On simulated test slices the start reaches a pooled Dice of {score(simulated.results['test'], 'dice')}; on real "
     f"ones, without a single real patient, {score(zero, 'dice')}. It notices {zero['slice_sensitivity']:.0%} of the slices "
     f"with tumour, and leaves {zero['slice_specificity']:.0%} of those without tumour empty. With all {most} real "
     f"patients, having seen simulated brains first adds {with_interval(worth.mean, worth.interval, '+.3f')} to the pooled "
-    "Dice, on the same slices."
+    "Dice, on the same slices. On the slices they were trained on, the runs with "
+    f"{', '.join(map(str, seen))} patients reach {', '.join(f'{value:.3f}' for value in seen.values())}."
 )
 
 # %% tags=["hide-input"]
@@ -131,6 +128,6 @@ table(
 # %% [markdown]
 # ## What this section showed
 #
-# A network that has never seen a real slice outlines real tumours. It notices most slices with tumour, but it marks something in most of the others, too: it has not learnt what else shines in a real brain. A few real patients do not help on others, and the fewest do harm; why was not examined. With all real patients, simulated brains seen first change little. The bars are long, since the test patients are few and differ much.
+# A network that has never seen a real slice outlines real tumours. It notices most slices with tumour, but it marks something in most of the others, too. In these runs a few real patients do not help on others, and the fewest do harm; why was not examined. With all real patients, whether simulated brains seen first help is undecided. The bars are long, since the test patients are few and differ much.
 #
-# The network is weak, as in {doc}`3_8_leakage`: with a random encoder that is never trained, it does not outline its own training slices well. Where the line levels off is therefore its limit, not that of the data. Each point is one run.
+# The network is weak, as in {doc}`3_8_leakage`: with a random encoder that is never trained, it does not outline its own training slices well. So the upper end of the line may be its limit, and not that of the data. Each point is one run.

@@ -137,7 +137,7 @@ Markdown(
     "{numref}`fig-3-13` shows whom it helps."
 )
 
-# %% mystnb={"figure": {"name": "fig-3-13", "caption": "The strong network's Dice of each patient with tumour, over the slices that neither run trained on: when the patient was held out, and when the patient's other slices were trained on. Real data."}, "image": {"alt": "Points from the lower left to the upper right. Those of patients who are outlined well when held out lie on the dotted diagonal; most of those below a Dice of 0.8 lie above it, some far above."}}
+# %% mystnb={"figure": {"name": "fig-3-13", "caption": "The strong network's Dice of each patient with tumour, over the slices that neither run trained on: when the patient was held out, and when the patient's other slices were trained on. Real data."}, "image": {"alt": "Points from the lower left to the upper right. Those of patients who are outlined well when held out lie near the dotted diagonal, one of them clearly below it; of the others most lie above it, some far above."}}
 strong_pairs = patient_dice([by_patient], [by_slice], held_out_parts)
 figures.leak(strong_pairs)
 
@@ -160,4 +160,4 @@ Markdown(f"- {provenance(by_slice)}\n- {provenance(by_patient)}")
 # %% [markdown]
 # ## What this section showed
 #
-# A leak flatters. The strong network outlines a patient better whose other slices it was trained on, and the interval over patients lies above 0. It is one seed, and a part may be due to the additional steps. Patients whom it outlines well anyway gain nothing: the gain comes from those who are hard. The small network gains less, its three seeds disagree by more than the gain itself, and its interval, which is over patients alone, does not hold that. It does not outline its own training slices well, so that it has little to remember.
+# A leak flatters. The strong network outlines a patient better whose other slices it was trained on, and the interval over patients lies above 0. It is one seed, and a part may be due to the additional steps. Patients whom it outlines well anyway gain little: most of the gain comes from those who are hard. The small network gains less, its three seeds disagree by more than the gain itself, and its interval, which is over patients alone, does not hold that. It does not outline its own training slices well, so that it has little to remember.

@@ -50,7 +50,7 @@ from pathlib import Path
 from hw3 import records
 from hw3.detection import comparison
 from hw3.figures import learning_curves
-from hw3.tables import Markdown, command, hours, provenance, score, table
+from hw3.tables import Markdown, by_amount, command, hours, provenance, score
 
 TITLES = {"simulated": "simulated roads first", "random": "real images alone"}
 starts = {title: {} for title in TITLES.values()}
@@ -90,12 +90,7 @@ scores = {
 learning_curves(scores, "real training images", "AP at IoU 0.5")
 
 # %% tags=["hide-input"]
-counts = sorted(set(first) | set(alone))
-cells = [
-    [score(runs[n].results, "ap50") if n in runs else None for runs in starts.values()]
-    for n in counts
-]
-table(["real images", *starts], [[str(n), *own] for n, own in zip(counts, cells, strict=True)])
+by_amount(scores, "real images")
 
 # %% tags=["hide-input"]
 found = comparison.recall_by_size(first[0])["all"]
