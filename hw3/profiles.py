@@ -127,6 +127,9 @@ class DetectionSettings:
     """Crops an epoch."""
     sign_share: float = 0.8
     """Share of the crops laid around a sign."""
+    hard_share: float = 0.0
+    """Share of the crops laid around a false alarm that the starting weights raise in a training
+    image (hard negatives). The crops that are left lie anywhere."""
     balance_groups: bool = False
     """Signs to lay crops around come from each of the four groups equally often."""
     augment: bool = True
@@ -161,6 +164,12 @@ class DetectionSettings:
         _check(self, "width", "epochs", "batch_size", "learning_rate", "max_gradient_norm")
         if self.crop_size is not None and min(self.crop_size, self.crops) <= 0:
             raise InputError(f"crop_size {self.crop_size} needs crops above 0, not {self.crops}")
+        if self.hard_share and self.crop_size is None:
+            raise InputError(f"hard_share is {self.hard_share}: it needs a crop_size")
+        shares = {"sign_share": self.sign_share, "hard_share": self.hard_share}
+        if min(shares.values()) < 0 or sum(shares.values()) > 1:
+            stated = " and ".join(f"{name} is {share}" for name, share in shares.items())
+            raise InputError(f"{stated}: choose shares from 0, of no more than 1 together")
         _check_count("train_images", self.train_images)
 
 

@@ -274,3 +274,34 @@ def test_balanced_groups_are_drawn_equally_often_however_many_signs_they_have(da
     assert drawn[3] == pytest.approx(200, abs=40)
     assert drawn[2] == pytest.approx(100, abs=30)
     assert drawn[0] == pytest.approx(300, abs=50)
+
+
+def test_crops_lie_around_false_alarms_as_often_as_asked(dataset) -> None:
+    alarms = [(8, (2.4, 30.6, 8.2, 38.0)), (40, (50.0, 3.0, 58.0, 9.5))]
+    crops = samples(
+        dataset, [3, 8, 40], sign_share=0.2, hard_share=0.5, crops=1000, false_alarms=alarms
+    )
+    places = [place(crops[key]) for key in keys(1000)]
+    holding = [
+        sum(image == IDS.index(image_id) and holds_whole(window, box) for image, window in places)
+        for image_id, box in ((8, (3, 31, 8, 38)), (40, (50, 3, 58, 9)))
+    ]
+    # Half of the crops, and a few of the others by chance.
+    assert holding[0] == pytest.approx(300, abs=70)
+    assert holding[1] == pytest.approx(280, abs=70)
+    signs = sum(any(holds_whole(window, box) for box in SIGNS[image]) for image, window in places)
+    assert signs >= 200
+
+
+def test_a_crop_around_a_false_alarm_shows_the_signs_it_holds(dataset) -> None:
+    crops = samples(
+        dataset, [40], sign_share=0.0, hard_share=1.0, false_alarms=[(40, (42, 40, 60, 60))]
+    )
+    found = [crops[key]["boxes"] for key in keys(50)]
+    assert max(map(len, found)) == 2
+
+
+def test_without_false_alarms_the_crops_lie_anywhere(dataset) -> None:
+    hard = samples(dataset, sign_share=0.5, hard_share=0.5)
+    anywhere = samples(dataset, sign_share=0.5)
+    assert all(same(hard[key], anywhere[key]) for key in keys(100))

@@ -282,6 +282,64 @@ def test_a_few_training_images_are_drawn_and_the_test_part_stays(
 
 
 @each_model
+def test_hard_crops_lie_where_the_starting_weights_see_signs_in_training_images(
+    dataset, tmp_path, given_to_fit, monkeypatch, model_name
+) -> None:
+    looked_at = []
+
+    def see_a_sign_in_the_corner(_settings, _model, image):
+        looked_at.append(image)
+        return {"boxes_xyxy": np.float32([[0, 0, 9, 9]]), "labels": [2], "scores": [0.9]}
+
+    monkeypatch.setattr(experiment, "detect", see_a_sign_in_the_corner)
+    settings = replace(SETTINGS[model_name], sign_share=0.25, hard_share=0.5)
+    for _ in range(2):  # the second time the false alarms are found in their file
+        with pytest.raises(InterruptedError):
+            run(settings, dataset, tmp_path)
+    train = split_random(dataset.image_ids, 0)["train"]
+    assert len(looked_at) == len(train)
+    for given in given_to_fit:
+        crops = given["samples"]
+        assert [dataset.image_ids[index] for index, _ in crops.false_alarms] == train
+        assert all(box.tolist() == [0, 0, 9, 9] for _, box in crops.false_alarms)
+        assert (crops.sign_share, crops.hard_share) == (0.25, 0.5)
+    assert [path.name.partition(".")[2] for path in tmp_path.iterdir()] == ["false_alarms.json"]
+
+
+def test_a_record_counts_its_false_alarms(dataset, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(
+        experiment, "false_alarms", lambda _found: [(dataset.image_ids[0], [0, 0, 9, 9])]
+    )
+    settings = replace(SETTINGS["faster-rcnn"], sign_share=0.5, hard_share=0.5)
+    record, _ = run(settings, dataset, tmp_path)
+    assert record.data["false_alarms"] == 1
+
+
+def test_only_confident_detections_on_nothing_are_false_alarms() -> None:
+    truths = [
+        {"image_id": 3, "boxes_xyxy": [[0, 0, 20, 20]], "labels": [1]},
+        {"image_id": 9, "boxes_xyxy": [], "labels": []},
+    ]
+    places = [
+        (3, 1, [0, 0, 20, 20], 0.9),  # the sign
+        (3, 2, [0, 0, 20, 20], 0.8),  # of another group
+        (3, 1, [10, 0, 20, 20], 0.7),  # beside it
+        (3, 1, [60, 5, 10, 12], 0.3),
+        (9, 4, [0, 0, 20, 20], 0.6),
+        (9, 4, [50, 0, 20, 20], 0.19),
+    ]
+    found = [
+        {"image_id": image_id, "category_id": label, "bbox": box, "score": score}
+        for image_id, label, box, score in places
+    ]
+    assert experiment.false_alarms({"truths": truths, "detections": found}) == [
+        (9, [0, 0, 20, 20]),
+        (3, [60, 5, 70, 17]),
+    ]
+    assert experiment.false_alarms({"truths": truths, "detections": []}) == []
+
+
+@each_model
 def test_without_training_images_the_starting_weights_are_scored(
     finished, dataset, runs_folder, tmp_path, no_training, model_name
 ) -> None:

@@ -83,6 +83,19 @@ def test_one_file_says_how_the_unet_starts() -> None:
         replace(settings, encoder_weights="vgg16.safetensors").check()
 
 
+@pytest.mark.parametrize(("sign_share", "hard_share"), [(0.8, 0.3), (-0.1, 0.5), (0.5, -0.1)])
+def test_shares_of_crops_add_up_to_one_at_most(sign_share, hard_share) -> None:
+    settings = replace(FULL.faster_rcnn, crop_size=160, crops=8)
+    replace(settings, sign_share=0.75, hard_share=0.25).check()
+    with pytest.raises(InputError, match=f"sign_share is {sign_share} and hard_share is"):
+        replace(settings, sign_share=sign_share, hard_share=hard_share).check()
+
+
+def test_hard_crops_need_a_crop_size() -> None:
+    with pytest.raises(InputError, match=r"hard_share is 0\.2: it needs a crop_size"):
+        replace(FULL.ssd300, hard_share=0.2).check()
+
+
 def test_every_setting_is_plain_data_for_a_record() -> None:
     settings = asdict(FULL.segmentation)
     assert list(settings) == [field.name for field in fields(FULL.segmentation)]

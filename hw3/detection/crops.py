@@ -29,6 +29,8 @@ class CropSamples(torch.utils.data.Dataset):
             signs it has.
         augmentation: applied after the cut.
         seed: of the draws.
+        false_alarms: (image id, box xyxy in its pixels) of places that were taken for signs.
+        hard_share: share of the crops that are laid around one of these, if there are any.
 
     Example:
         >>> from PIL import Image
@@ -52,6 +54,8 @@ class CropSamples(torch.utils.data.Dataset):
         balance_groups: bool = False,
         augmentation: Augmentation | None,
         seed: int,
+        false_alarms: Sequence[tuple[int, Sequence[float]]] = (),
+        hard_share: float = 0.0,
     ) -> None:
         number = {image_id: index for index, image_id in enumerate(dataset.image_ids)}
         self.dataset, self.indices = dataset, [number[image_id] for image_id in image_ids]
@@ -60,7 +64,9 @@ class CropSamples(torch.utils.data.Dataset):
             for j, label in enumerate(dataset.labels[i]):
                 pools.setdefault(int(label) if balance_groups else 0, []).append((i, j))
         self.pools = [pools[label] for label in sorted(pools)]
+        self.false_alarms = [(number[image_id], np.array(box)) for image_id, box in false_alarms]
         self.crop_size, self.sign_share, self.seed = crop_size, sign_share, seed
+        self.hard_share = hard_share
         self.count = crops if crop_size else len(self.indices)
         self.augmentation = augmentation
         if not self.pools:
@@ -91,18 +97,22 @@ class CropSamples(torch.utils.data.Dataset):
         }
 
     def _draw(self, drawn: np.random.Generator) -> tuple[int, tuple[int, int, int, int]]:
-        """An image's index and a window in it, which contains a drawn sign or lies anywhere."""
-        if drawn.random() < self.sign_share:
+        """An image's index and a window in it, around a drawn sign or false alarm, or anywhere."""
+        kind = drawn.random()
+        if kind < self.sign_share:
             pool = self.pools[drawn.integers(len(self.pools))]
             chosen, sign = pool[drawn.integers(len(pool))]
             box = self.dataset.boxes_xyxy[chosen][sign].round().astype(int)
+        elif kind < self.sign_share + self.hard_share and self.false_alarms:
+            chosen, box = self.false_alarms[drawn.integers(len(self.false_alarms))]
+            box = box.round().astype(int)
         else:
             chosen, box = self.indices[drawn.integers(len(self.indices))], None
         corner = []
         for axis, side in enumerate(self.dataset.image_sizes[chosen][::-1]):
             last = max(0, side - self.crop_size)
             low, high = 0, last
-            if box is not None:  # the window may start so that the sign just fits at either end
+            if box is not None:  # the window may start so that the box just fits at either end
                 low = min(max(0, box[axis + 2] - self.crop_size), last)
                 high = max(low, min(box[axis], last))
             corner.append(int(drawn.integers(low, high + 1)))

@@ -27,6 +27,7 @@ from hw3.detection.dataset import (
     split_official,
     split_random,
 )
+from hw3.detection.error_types import find_errors
 from hw3.detection.models import Detections, build_faster_rcnn, build_ssd300, predict, total_loss
 from hw3.detection.simulate import simulate_gtsdb
 from hw3.detection.tiles import predict_tiled
@@ -35,8 +36,10 @@ from hw3.profiles import DetectionSettings, FasterRcnnSettings, Profile, SsdSett
 from hw3.records import RunRecord
 from hw3.style import PREDICTED_RGB
 
-DECIDING = ("ap", "augment", "crops", "dataset", "experiment", "models", "tiles")
+DECIDING = ("ap", "augment", "crops", "dataset", "error_types", "experiment", "models", "tiles")
 """Modules of this folder whose code decides what a run gives."""
+ALARM_SCORE = 0.2
+"""Score from which a detection on no sign is a false alarm to learn from."""
 MODELS: dict[str, type[DetectionSettings]] = {
     "faster-rcnn": FasterRcnnSettings,
     "ssd300": SsdSettings,
@@ -247,6 +250,34 @@ def evidence(
     }
 
 
+def false_alarms(found: dict[str, list]) -> list[tuple[int, list[float]]]:
+    """Where something that is no sign was taken for one, with a score of `ALARM_SCORE` or more.
+
+    Args:
+        found: as from `evidence`.
+
+    Returns:
+        Image ids and boxes xyxy in pixels, the highest score first.
+
+    Example:
+        >>> truths = [{"image_id": 7, "boxes_xyxy": [[0, 0, 20, 20]], "labels": [1]}]
+        >>> places = [[0, 0, 20, 20, 0.9], [50, 0, 20, 20, 0.5], [90, 0, 20, 20, 0.1]]
+        >>> found = [
+        ...     {"image_id": 7, "category_id": 1, "bbox": place, "score": score}
+        ...     for *place, score in places
+        ... ]
+        >>> false_alarms({"truths": truths, "detections": found})
+        [(7, [50.0, 0.0, 70.0, 20.0])]
+    """
+    matches = ap.match(found["truths"], found["detections"])
+    detections = matches.detections[find_errors(matches).kinds == "background"]
+    detections = detections[detections["score"] >= ALARM_SCORE]
+    corners = np.concatenate([detections["xywh"][:, :2], detections["xywh"][:, :2]], axis=1)
+    corners[:, 2:] += detections["xywh"][:, 2:]
+    image_ids = matches.image_ids[detections["image"]].tolist()
+    return list(zip(image_ids, corners.tolist(), strict=True))
+
+
 def to_coco(image_id: int, found: Detections) -> list[dict[str, Any]]:
     """One image's detections in COCO's results format: bbox is [x, y, width, height].
 
@@ -392,6 +423,11 @@ def _train(
     torch.manual_seed(settings.seed)
     model = build(settings, settings.weights)
     if split["train"]:
+        alarms = []
+        if settings.hard_share:
+            kept = checkpoint.with_suffix("").with_suffix(".false_alarms.json")
+            alarms = _mine(settings, model, dataset, split["train"], accelerator, kept)
+            record.data["false_alarms"] = len(alarms)
         samples = CropSamples(
             dataset,
             split["train"],
@@ -401,6 +437,8 @@ def _train(
             balance_groups=settings.balance_groups,
             augmentation=Augmentation(settings.seed) if settings.augment else None,
             seed=settings.seed,
+            false_alarms=alarms,
+            hard_share=settings.hard_share,
         )
         record.history = _fit(
             settings, model, samples, accelerator, workers, record.key, checkpoint
@@ -412,6 +450,24 @@ def _train(
     record.seconds_per_image = round((perf_counter() - clock) / len(split["test"]), 4)
     record.results = derive_results(record)
     return model
+
+
+def _mine(
+    settings: DetectionSettings,
+    model: nn.Module,
+    dataset: GtsdbDataset,
+    image_ids: Sequence[int],
+    accelerator: Accelerator,
+    kept: Path,
+) -> list[tuple[int, list[float]]]:
+    """The false alarms of the weights at the start; kept, so that a resumed run has the same."""
+    if not kept.exists():
+        model.to(accelerator.device)
+        found = false_alarms(evidence(settings, model, dataset, image_ids, accelerator))
+        if accelerator.is_main_process:
+            records.write_atomically(kept, json.dumps(found).encode())
+        accelerator.wait_for_everyone()
+    return json.loads(kept.read_bytes())
 
 
 def _fit(
