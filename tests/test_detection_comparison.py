@@ -335,3 +335,47 @@ def test_a_group_without_signs_has_no_gain() -> None:
 def test_gains_need_the_same_images() -> None:
     with pytest.raises(InputError, match="same"):
         comparison.gain_by_group({"a": record(images=3), "b": record(images=4)})
+
+
+def seeds(*values: float, **changes) -> list[RunRecord]:
+    """Runs of SSD300 with the seeds 0, 1, ... that reached these values."""
+    runs = []
+    for seed, value in enumerate(values):
+        run = RunRecord(
+            "run", {"model": "ssd300", "seed": seed}, data={"fingerprint": "f"}, seed=seed
+        )
+        run.results = {"ap50": value, "ap50_interval": [value - 0.1, value + 0.2]}
+        run.history, run.seconds_training = [{"samples": 40}, {"samples": 40}], 60.0 * (seed + 1)
+        run.weights = {"start": "file", "start_sha256": "cafe"}
+        runs.append(replace(run, **changes))
+    return runs
+
+
+def test_over_seeds_both_kinds_of_chance_are_told() -> None:
+    rows = str(comparison.over_seeds({"three": seeds(0.7, 0.8, 0.9), "one": seeds(0.5)}))
+    three, one = ([cell.strip() for cell in row.split("|")[1:-1]] for row in rows.split("\n")[2:])
+    assert three == ["three", "80", "2.0", "0.700, 0.800, 0.900", "0.800", "± 0.100", "± 0.150"]
+    assert one == ["one", "80", "1.0", "0.500", "0.500", "–", "± 0.150"]
+
+
+def test_settings_that_a_record_is_too_old_to_state_are_as_by_default() -> None:
+    old, new = seeds(0.7, 0.8)
+    new.settings |= {"hard_share": 0.0}
+    comparison.over_seeds({"alike": [old, new]})
+    new.settings |= {"hard_share": 0.5}
+    with pytest.raises(InputError, match="other: its runs differ in more than their seed"):
+        comparison.over_seeds({"other": [old, new]})
+
+
+@pytest.mark.parametrize("field", ["data", "weights"])
+def test_runs_on_other_data_or_from_another_start_are_no_seeds_of_one(field) -> None:
+    runs = seeds(0.7, 0.8)
+    other = {"data": {"fingerprint": "g"}, "weights": {"start": "file", "start_sha256": "beef"}}
+    runs[1] = replace(runs[1], **{field: other[field]})
+    with pytest.raises(InputError, match="differ in more than their seed"):
+        comparison.over_seeds({"mixed": runs})
+
+
+def test_the_same_seed_twice_says_nothing_of_seeds() -> None:
+    with pytest.raises(InputError, match="twice: two of its runs have the same seed"):
+        comparison.over_seeds({"twice": [*seeds(0.7), *seeds(0.7)]})

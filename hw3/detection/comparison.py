@@ -1,6 +1,7 @@
 """What runs reached and where they err, and the report's claims as differences with intervals."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,6 +11,7 @@ from hw3.detection import ap
 from hw3.detection.anchors import share_by_size
 from hw3.detection.dataset import GROUPS
 from hw3.detection.error_types import KINDS, costs, counts, find_errors
+from hw3.detection.experiment import settings_of
 from hw3.errors import InputError
 from hw3.records import RunRecord
 from hw3.tables import Markdown, score, table, with_interval
@@ -280,6 +282,49 @@ def margins(
     return found
 
 
+def over_seeds(recipes: dict[str, Sequence[RunRecord]]) -> Markdown:
+    """A table of AP at IoU 0.5 over runs that differ in their seed alone, a row a recipe.
+
+    The last two columns are the two kinds of chance: the standard deviation over seeds, and, as
+    the mean of the runs, half of the 95 % interval over images.
+
+    Args:
+        recipes: by name, one run or more with different seeds, all with a defined AP.
+
+    Raises:
+        InputError: if the runs of a recipe differ in something else, or share a seed.
+
+    Example:
+        >>> settings = [{"model": "ssd300", "seed": seed} for seed in (0, 1)]
+        >>> runs = [RunRecord("run", own, data={}, seed=own["seed"]) for own in settings]
+        >>> for run, ap50 in zip(runs, (0.75, 0.875), strict=True):
+        ...     run.results = {"ap50": ap50, "ap50_interval": [ap50 - 0.125, ap50 + 0.125]}
+        ...     run.history, run.seconds_training = [{"samples": 80}], 90.0
+        >>> print(over_seeds({"short": runs}))
+        | recipe | crops | minutes | AP of each seed | mean | deviation over seeds | margin ... |
+        | :-- | --: | --: | --: | --: | --: | --: |
+        | short | 80 | 1.5 | 0.750, 0.875 | 0.812 | ± 0.088 | ± 0.125 |
+    """
+    rows = []
+    for name, runs in recipes.items():
+        _check_seeds(name, runs)
+        values = np.array([run.results["ap50"] for run in runs])
+        low, high = np.mean([run.results["ap50_interval"] for run in runs], axis=0)
+        rows.append(
+            [
+                name,
+                runs[0].samples,
+                f"{np.mean([run.seconds_training for run in runs]) / 60:.1f}",
+                ", ".join(f"{value:.3f}" for value in values),
+                f"{values.mean():.3f}",
+                f"± {values.std(ddof=1):.3f}" if len(values) > 1 else None,
+                f"± {(high - low) / 2:.3f}",
+            ]
+        )
+    header = ["recipe", "crops", "minutes", "AP of each seed", "mean", "deviation over seeds"]
+    return table([*header, "margin over images"], rows)
+
+
 def more(low: float, high: float) -> str:
     """Verdict on "the first is larger than the second".
 
@@ -300,6 +345,17 @@ def nearly_equal(low: float, high: float) -> str:
     if low >= -NEARLY and high <= NEARLY:
         return "holds"
     return "fails" if low > NEARLY or high < -NEARLY else "not decided"
+
+
+def _check_seeds(name: str, runs: Sequence[RunRecord]) -> None:
+    alike = [
+        (replace(settings_of(run), seed=0), run.data, run.weights.get("start_sha256"))
+        for run in runs
+    ]
+    if any(own != alike[0] for own in alike):
+        raise InputError(f"{name}: its runs differ in more than their seed")
+    if len({run.seed for run in runs}) < len(runs):
+        raise InputError(f"{name}: two of its runs have the same seed")
 
 
 def _margin(values: np.ndarray) -> float:

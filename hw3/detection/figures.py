@@ -251,6 +251,45 @@ def margins(images: Sequence[int], found: dict[str, list[float]]) -> Figure:
     return figure
 
 
+def minutes(recipes: dict[str, Sequence[RunRecord]], published: dict[str, float]) -> Figure:
+    """Figure 3.16: AP at IoU 0.5 against minutes of training, a point a run.
+
+    Args:
+        recipes: by name, the runs that differ in their seed alone; a line joins them.
+        published: AP of others, by what they did, drawn as lines across.
+
+    Example:
+        >>> runs = [RunRecord("run", {"model": "ssd300"}, data={}, seed=seed) for seed in range(2)]
+        >>> for run, run.results in zip(runs, [{"ap50": 0.75}, {"ap50": 0.8125}], strict=True):
+        ...     run.seconds_training = 600
+        >>> axes = minutes({"short": runs}, {"published": 0.875}).axes[0]
+        >>> [text.get_text() for text in axes.texts]
+        ['published', 'short']
+        >>> axes.collections[0].get_offsets().tolist()
+        [[10.0, 0.75], [10.0, 0.8125]]
+    """
+    detectors = {"faster-rcnn": ("Faster R-CNN", TWO_STAGE), "ssd300": ("SSD300", ONE_STAGE)}
+    with report_style():
+        figure, axes = plt.subplots(figsize=(7, 4))
+        for name, own in published.items():
+            axes.axhline(own, color=MUTED, linewidth=1, linestyle=":")
+            place = {"xycoords": axes.get_yaxis_transform(), "ha": "right", "va": "bottom"}
+            axes.annotate(name, (1, own), color=MUTED, fontsize=8, **place)
+        for name, runs in recipes.items():
+            label, color = detectors[runs[0].settings["model"]]
+            times = [run.seconds_training / 60 for run in runs]
+            values = [run.results["ap50"] for run in runs]
+            axes.scatter(times, values, s=26, color=color, alpha=0.8, label=label, zorder=3)
+            axes.plot(times, values, color=color, linewidth=1)
+            beside = {"textcoords": "offset points", "color": color, "fontsize": 8, "va": "center"}
+            axes.annotate(name, (max(times), sum(values) / len(values)), (7, 0), **beside)
+        handles = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
+        axes.legend(handles.values(), handles, labelcolor="linecolor", loc="lower right")
+        axes.set(xlabel="minutes of training steps", ylabel="AP at IoU 0.5", xlim=(0, None))
+        axes.margins(x=0.15)
+    return figure
+
+
 def coverage(boxes_xyxy: np.ndarray, covered: dict[str, np.ndarray], signs: int = 40) -> Figure:
     """Figure 3.9: the share of signs that some anchor covers, against their width.
 
