@@ -119,6 +119,9 @@ class DetectionSettings:
     train_images: int | None = None
     """So many of the training images, drawn by the seed; of two such draws the larger holds the
     smaller. None for all; with 0 the weights are scored as they are at the start."""
+    group: Literal["prohibitory", "mandatory", "danger", "other"] | None = None
+    """The only group of signs to find, in training and in testing; all others are background then.
+    None for all four."""
     width: float = 1.0
     """Share of the channels of the backbone, below 1 for quick runs."""
     crop_size: int | None = None

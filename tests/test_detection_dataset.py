@@ -304,3 +304,19 @@ def test_published_data() -> None:
     assert test.sum(axis=0).tolist() == [110, 122, 129]
     with_signs = np.array([len(boxes) > 0 for boxes in dataset.boxes_xyxy])
     assert (with_signs[:600].sum(), with_signs[600:].sum()) == (506, 235)
+
+
+def test_one_group_alone_leaves_every_image_and_none_of_the_other_signs(make: Make) -> None:
+    dataset = read_gtsdb(make(*SIGNS))
+    alone = dataset.only("mandatory")
+    assert alone.image_ids == dataset.image_ids
+    assert [boxes.tolist() for boxes in alone.boxes_xyxy] == [
+        [],
+        [[0, 0, 32, 40], [54, 10, 100, 60]],
+        [],
+        [],
+        [],
+    ]
+    assert [ids.tolist() for ids in alone.class_ids] == [[], [40, 38], [], [], []]
+    assert [boxes.shape[1] for boxes in alone.boxes_xyxy] == [4] * 5
+    assert alone.counts(None)["mandatory"] == dataset.counts(None)["mandatory"]

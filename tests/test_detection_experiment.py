@@ -5,6 +5,7 @@ import re
 from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import cv2
 import numpy as np
@@ -279,6 +280,26 @@ def test_a_few_training_images_are_drawn_and_the_test_part_stays(
         run(replace(settings, train_images=6), dataset, tmp_path)
     with pytest.raises(InputError, match="train_images is -1: choose 0 or more, or None"):
         run(replace(settings, train_images=-1), dataset, tmp_path)
+
+
+@each_model
+def test_a_detector_of_one_group_trains_and_is_tested_on_its_signs_alone(
+    dataset, roads, tmp_path, model_name
+) -> None:
+    group = GROUPS[dataset.labels[0][0] - 1]  # some sign of the training part
+    settings = replace(SETTINGS[model_name], group=group)
+    record, _ = run(settings, dataset, tmp_path)
+    label = GROUPS.index(group) + 1
+    assert record.data["signs"] == sum((own == label).sum() for own in dataset.labels)
+    assert record.data["split"] == split_random(dataset.image_ids, 0)
+    assert {own for truth in record.evidence["truths"] for own in truth["labels"]} <= {label}
+    again = experiment.predict_evidence(record, str(roads), weights_of(record, tmp_path))
+    assert again["truths"] == record.evidence["truths"]
+
+
+def test_groups_to_choose_from_are_those_of_the_data() -> None:
+    (names, _) = get_args(get_type_hints(DetectionSettings)["group"])
+    assert get_args(names) == GROUPS
 
 
 @each_model

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,23 @@ class GtsdbDataset:
             [255, 0, 0]
         """
         return read_image(self.paths[index])
+
+    def only(self, group: str) -> "GtsdbDataset":
+        """The same images, with the signs of one group alone.
+
+        Example:
+            >>> Image.new("RGB", (64, 48)).save(folder / "00000.ppm")
+            >>> _ = (folder / "gt.txt").write_text("00000.ppm;10;8;30;28;14")
+            >>> dataset = read_gtsdb(folder)
+            >>> [dataset.only(group).labels[0].tolist() for group in ("danger", "other")]
+            [[], [4]]
+        """
+        kept = [own == GROUPS.index(group) + 1 for own in self.labels]
+        parts = {
+            name: [own[rows] for own, rows in zip(getattr(self, name), kept, strict=True)]
+            for name in ("boxes_xyxy", "class_ids", "labels")
+        }
+        return replace(self, **parts)
 
     def counts(self, image_ids: Iterable[int] | None = None) -> dict[str, dict[str, int]]:
         """Signs by sign_group, then size_group, in these images (None: in all).

@@ -114,6 +114,7 @@ def run(
         (2, ['ap', 'ap50'])
     """
     accelerator = training.make_accelerator(settings.mixed_precision)
+    dataset = _of_interest(settings, dataset)
     split = SPLITS[settings.split](dataset, settings.seed)
     if settings.train_images is not None:
         split["train"] = runs.draw(
@@ -349,6 +350,7 @@ def predict_evidence(record: RunRecord, source: str, weights: Path) -> dict[str,
     if dataset.fingerprint != record.data["fingerprint"]:
         raise InputError(f"{source}: these are not the data of record {record.name}")
     settings = settings_of(record)
+    dataset = _of_interest(settings, dataset)
     accelerator = training.make_accelerator(settings.mixed_precision)
     model = runs.trained(build(settings, "random"), weights, accelerator)
     return evidence(settings, model, dataset, record.data["split"]["test"], accelerator)
@@ -409,6 +411,10 @@ def settings_of(record: RunRecord) -> DetectionSettings:
     chosen = dict(record.settings)
     kind = MODELS[chosen.pop("model")]
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in chosen.items()})
+
+
+def _of_interest(settings: DetectionSettings, dataset: GtsdbDataset) -> GtsdbDataset:
+    return dataset.only(settings.group) if settings.group else dataset
 
 
 def _train(
