@@ -218,6 +218,16 @@ def test_mean_leaves_out_labels_without_truths():
     assert mean_average_precision(matches) == pytest.approx((1 + 0) / 2)
 
 
+def test_the_mean_is_that_of_the_labels_asked_for():
+    matches = match(
+        [truth(0, ([0, 0, 20, 20], 1), ([60, 0, 80, 20], 2))],
+        [detection(0, [0, 0, 20, 20], 0.5, 1)],
+    )
+    assert mean_average_precision(matches, labels=[1]) == pytest.approx(1)
+    assert mean_average_precision(matches, None, labels=[2, 3]) == pytest.approx(0)
+    assert np.isnan(mean_average_precision(matches, labels=[4]))
+
+
 def test_all_points_equal_the_sum_of_steps():
     truths, found = random_case(np.random.default_rng(11), images=20)
     matches = match(truths, found)

@@ -6,7 +6,7 @@ curve ("all" points) is PASCAL VOC's from 2010 on (Everingham et al. 2010).
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import isfinite
@@ -184,9 +184,12 @@ def average_precision(
 
 
 def mean_average_precision(
-    matches: Matches, iou_threshold: float | None = 0.5, **options: Any
+    matches: Matches,
+    iou_threshold: float | None = 0.5,
+    labels: Sequence[int] = LABELS,
+    **options: Any,
 ) -> np.ndarray:
-    """Mean of `average_precision`, with its options, over the labels for which it is defined.
+    """Mean of `average_precision`, with its options, over those labels for which it is defined.
 
     With the threshold None, the mean over all thresholds that were matched at.
 
@@ -200,9 +203,11 @@ def mean_average_precision(
         0.5
     """
     if iou_threshold is None:
-        each = [mean_average_precision(matches, t, **options) for t in matches.iou_thresholds]
+        each = [
+            mean_average_precision(matches, t, labels, **options) for t in matches.iou_thresholds
+        ]
         return np.mean(each, axis=0)
-    values = [average_precision(matches, k, iou_threshold, **options) for k in LABELS]
+    values = [average_precision(matches, k, iou_threshold, **options) for k in labels]
     defined = np.sum(~np.isnan(values), axis=0)
     return np.nansum(values, axis=0) / np.where(defined, defined, np.nan)
 
