@@ -2,7 +2,8 @@
 
     python benchmarks/detectors.py --write
 
-The detectors are those of the full profile, of the runs on real data and of the book's own runs.
+The detectors are those of the full profile and of runs on real data, wide and narrow; the book's
+own runs are as wide as the narrow ones.
 Their weights are random: with whatever weights, they do the same arithmetic. The road is simulated,
 of the size of the real photographs. Memory is the peak that a look adds to what the process holds
 with the detector in it. `--write` writes book/detector_costs.json, from which section 2.4 quotes;
@@ -52,14 +53,14 @@ def main() -> None:
 
 def detectors() -> Iterator[tuple[str, DetectionSettings]]:
     """The settings to measure, by the names that the table has."""
-    for title, field, run in (
-        ("Faster R-CNN", "faster_rcnn", "frcnn-100-proposals"),
-        ("SSD300", "ssd300", "ssd-tiles"),
+    for title, field, wide, narrow in (
+        ("Faster R-CNN", "faster_rcnn", "gtsdb-frcnn-third-run", "gtsdb-frcnn"),
+        ("SSD300", "ssd300", "gtsdb-ssd-second-run", "gtsdb-ssd-tiles"),
     ):
-        record = records.load(ROOT / f"book/runs/gtsdb-{run}.json")
         yield f"{title}, full profile", getattr(profiles.FULL, field)
-        yield f"{title}, run on real data", experiment.settings_of(record)
-        yield f"{title}, sample profile", getattr(profiles.SAMPLE, field)
+        for width, run in (("VGG16 in full width", wide), ("a quarter as wide", narrow)):
+            record = records.load(ROOT / f"book/runs/{run}.json")
+            yield f"{title}, real data, {width}", experiment.settings_of(record)
 
 
 def road() -> np.ndarray:

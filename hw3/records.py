@@ -80,6 +80,18 @@ class RunRecord:
         """
         return sum(epoch["samples"] for epoch in self.history)
 
+    @property
+    def device_minutes(self) -> float:
+        """Minutes of training steps, times the threads or GPUs that took them.
+
+        Example:
+            >>> record = RunRecord("unet", settings={}, data={}, seed=0, seconds_training=90.0)
+            >>> record.hardware = {"device": "CPU", "count": 2}
+            >>> record.device_minutes
+            3.0
+        """
+        return self.seconds_training * self.hardware["count"] / 60
+
     def save(self, path: Path) -> Path:
         """Write the record to `path` so that a reader sees the old file or the new, never half.
 

@@ -186,7 +186,7 @@ def _device(hardware: dict[str, Any]) -> str:
 
 def _is_number(cell: str) -> bool:
     """Whether a cell as shown is a number, with whatever follows it, or a dash for none."""
-    return cell == "–" or cell.lstrip("+-")[:1].isdigit()
+    return cell == "–" or cell.lstrip("+-± ")[:1].isdigit()
 
 
 def _listed(value: Any) -> str:

@@ -346,6 +346,7 @@ def seeds(*values: float, **changes) -> list[RunRecord]:
         )
         run.results = {"ap50": value, "ap50_interval": [value - 0.1, value + 0.2]}
         run.history, run.seconds_training = [{"samples": 40}, {"samples": 40}], 60.0 * (seed + 1)
+        run.hardware = {"device": "CPU", "count": 2}
         run.weights = {"start": "file", "start_sha256": "cafe"}
         runs.append(replace(run, **changes))
     return runs
@@ -354,8 +355,8 @@ def seeds(*values: float, **changes) -> list[RunRecord]:
 def test_over_seeds_both_kinds_of_chance_are_told() -> None:
     rows = str(comparison.over_seeds({"three": seeds(0.7, 0.8, 0.9), "one": seeds(0.5)}))
     three, one = ([cell.strip() for cell in row.split("|")[1:-1]] for row in rows.split("\n")[2:])
-    assert three == ["three", "80", "2.0", "0.700, 0.800, 0.900", "0.800", "± 0.100", "± 0.150"]
-    assert one == ["one", "80", "1.0", "0.500", "0.500", "–", "± 0.150"]
+    assert three == ["three", "80", "4.0", "0.700, 0.800, 0.900", "0.800", "± 0.100", "± 0.150"]
+    assert one == ["one", "80", "2.0", "0.500", "0.500", "–", "± 0.150"]
 
 
 def test_settings_that_a_record_is_too_old_to_state_are_as_by_default() -> None:

@@ -298,7 +298,7 @@ def test_margins_are_drawn_against_images() -> None:
 def test_each_run_is_a_point_at_its_minutes_in_the_colour_of_its_detector() -> None:
     def run(model: str, seed: int, seconds: float, ap50: float) -> RunRecord:
         own = RunRecord("run", {"model": model}, data={}, seed=seed, results={"ap50": ap50})
-        own.seconds_training = seconds
+        own.seconds_training, own.hardware = seconds / 2, {"device": "CPU", "count": 2}
         return own
 
     recipes = {

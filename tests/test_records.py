@@ -289,3 +289,9 @@ def test_samples_are_those_of_all_epochs():
     assert record.samples == 0
     record.history = [{"samples": 7}, {"samples": 5}]
     assert record.samples == 12
+
+
+def test_device_minutes_count_every_device():
+    record = RunRecord("unet", settings={}, data={}, seed=0, seconds_training=120.0)
+    record.hardware = {"device": "A100", "count": 4}
+    assert record.device_minutes == 8

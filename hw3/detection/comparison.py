@@ -299,9 +299,10 @@ def over_seeds(recipes: dict[str, Sequence[RunRecord]]) -> Markdown:
         >>> runs = [RunRecord("run", own, data={}, seed=own["seed"]) for own in settings]
         >>> for run, ap50 in zip(runs, (0.75, 0.875), strict=True):
         ...     run.results = {"ap50": ap50, "ap50_interval": [ap50 - 0.125, ap50 + 0.125]}
-        ...     run.history, run.seconds_training = [{"samples": 80}], 90.0
+        ...     run.history, run.seconds_training = [{"samples": 80}], 45.0
+        ...     run.hardware = {"device": "CPU", "count": 2}
         >>> print(over_seeds({"short": runs}))
-        | recipe | crops | minutes | AP of each seed | mean | deviation over seeds | margin ... |
+        | recipe | crops | core minutes | AP of each seed | mean | deviation over seeds | ... |
         | :-- | --: | --: | --: | --: | --: | --: |
         | short | 80 | 1.5 | 0.750, 0.875 | 0.812 | ± 0.088 | ± 0.125 |
     """
@@ -314,14 +315,14 @@ def over_seeds(recipes: dict[str, Sequence[RunRecord]]) -> Markdown:
             [
                 name,
                 runs[0].samples,
-                f"{np.mean([run.seconds_training for run in runs]) / 60:.1f}",
+                f"{np.mean([run.device_minutes for run in runs]):.1f}",
                 ", ".join(f"{value:.3f}" for value in values),
                 f"{values.mean():.3f}",
                 f"± {values.std(ddof=1):.3f}" if len(values) > 1 else None,
                 f"± {(high - low) / 2:.3f}",
             ]
         )
-    header = ["recipe", "crops", "minutes", "AP of each seed", "mean", "deviation over seeds"]
+    header = ["recipe", "crops", "core minutes", "AP of each seed", "mean", "deviation over seeds"]
     return table([*header, "margin over images"], rows)
 
 

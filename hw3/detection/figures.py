@@ -252,7 +252,7 @@ def margins(images: Sequence[int], found: dict[str, list[float]]) -> Figure:
 
 
 def minutes(recipes: dict[str, Sequence[RunRecord]], published: dict[str, float]) -> Figure:
-    """Figure 3.16: AP at IoU 0.5 against minutes of training, a point a run.
+    """Figure 3.16: AP at IoU 0.5 against minutes of training on one core, a point a run.
 
     Args:
         recipes: by name, the runs that differ in their seed alone; a line joins them.
@@ -261,7 +261,7 @@ def minutes(recipes: dict[str, Sequence[RunRecord]], published: dict[str, float]
     Example:
         >>> runs = [RunRecord("run", {"model": "ssd300"}, data={}, seed=seed) for seed in range(2)]
         >>> for run, run.results in zip(runs, [{"ap50": 0.75}, {"ap50": 0.8125}], strict=True):
-        ...     run.seconds_training = 600
+        ...     run.seconds_training, run.hardware = 300, {"device": "CPU", "count": 2}
         >>> axes = minutes({"short": runs}, {"published": 0.875}).axes[0]
         >>> [text.get_text() for text in axes.texts]
         ['published', 'short']
@@ -277,7 +277,7 @@ def minutes(recipes: dict[str, Sequence[RunRecord]], published: dict[str, float]
             axes.annotate(name, (1, own), color=MUTED, fontsize=8, **place)
         for name, runs in recipes.items():
             label, color = detectors[runs[0].settings["model"]]
-            times = [run.seconds_training / 60 for run in runs]
+            times = [run.device_minutes for run in runs]
             values = [run.results["ap50"] for run in runs]
             axes.scatter(times, values, s=26, color=color, alpha=0.8, label=label, zorder=3)
             axes.plot(times, values, color=color, linewidth=1)
@@ -285,7 +285,11 @@ def minutes(recipes: dict[str, Sequence[RunRecord]], published: dict[str, float]
             axes.annotate(name, (max(times), sum(values) / len(values)), (7, 0), **beside)
         handles = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
         axes.legend(handles.values(), handles, labelcolor="linecolor", loc="lower right")
-        axes.set(xlabel="minutes of training steps", ylabel="AP at IoU 0.5", xlim=(0, None))
+        axes.set(
+            xlabel="minutes of training steps, times the cores that took them",
+            ylabel="AP at IoU 0.5",
+            xlim=(0, None),
+        )
         axes.margins(x=0.15)
     return figure
 
