@@ -9,12 +9,12 @@ from types import ModuleType
 from typing import Any
 
 import tyro
-from accelerate import PartialState
 
 from hw3 import profiles, records
 from hw3.errors import InputError
 from hw3.profiles import DetectionSettings, FasterRcnnSettings, SegmentationSettings, SsdSettings
 from hw3.records import RunRecord
+from hw3.training import processes
 
 Images = tyro.conf.Positional[tuple[Path, ...]]
 RecordPath = tyro.conf.Positional[Path]
@@ -73,10 +73,12 @@ def train_unet(settings: SegmentationSettings, options: RunOptions) -> None:
     """Train and score the U-Net on brain MRI. Called again, it goes on where it stopped."""
     from hw3.segmentation import experiment
 
-    dataset, kind = experiment.prepare(profiles.active(), options.data, settings.image_size)
-    results = _train(experiment, settings, dataset, kind, "unet", options)
+    def prepare() -> tuple[Any, str]:
+        return experiment.prepare(profiles.active(), options.data, settings.image_size)
+
+    results = _train(experiment, settings, prepare, "unet", options)
     for part, own in results.items():
-        print(f"{part}: dice {own['dice']:.4f}  iou {own['iou']:.4f}")
+        _print(f"{part}: dice {own['dice']:.4f}  iou {own['iou']:.4f}")
 
 
 def train_faster_rcnn(settings: FasterRcnnSettings, options: RunOptions) -> None:
@@ -92,15 +94,24 @@ def train_ssd300(settings: SsdSettings, options: RunOptions) -> None:
 def _train_detector(settings: DetectionSettings, name: str, options: RunOptions) -> None:
     from hw3.detection import experiment
 
-    dataset, kind = experiment.prepare(profiles.active(), options.data)
-    results = _train(experiment, settings, dataset, kind, name, options)
-    print(f"test: AP at IoU 0.5 {results['ap50']}  AP {results['ap']}")
+    def prepare() -> tuple[Any, str]:
+        return experiment.prepare(profiles.active(), options.data)
+
+    results = _train(experiment, settings, prepare, name, options)
+    _print(f"test: AP at IoU 0.5 {results['ap50']}  AP {results['ap']}")
 
 
 def _train(
-    experiment: ModuleType, settings: Any, dataset: Any, kind: str, name: str, options: RunOptions
+    experiment: ModuleType,
+    settings: Any,
+    prepare: Callable[[], tuple[Any, str]],
+    name: str,
+    options: RunOptions,
 ) -> dict[str, Any]:
     """Run an experiment, say where its files are, and return its results."""
+    settings.check()
+    with processes().local_main_process_first():  # which fetches the data; the others find them
+        dataset, kind = prepare()
     folder = options.runs or profiles.runs_folder()
     done, _ = experiment.run(
         settings,
@@ -111,11 +122,16 @@ def _train(
         note=options.note,
         workers=options.workers,
     )
-    if PartialState().is_main_process:  # it alone knows the digest of the weights
+    if processes().is_main_process:  # it alone knows the digest of the weights
         for path in filter(None, (folder / f"{done.stem}.json", options.record)):
             print(f"record: {done.save(path)}")
         print(f"weights: {folder / f'{done.stem}.safetensors'}")
     return done.results
+
+
+def _print(line: str) -> None:
+    if processes().is_main_process:
+        print(line)
 
 
 def evaluate(record: RecordPath, data: str | None = None, weights: Path | None = None) -> None:
@@ -143,8 +159,8 @@ def evaluate(record: RecordPath, data: str | None = None, weights: Path | None =
 def predict(images: Images, record: Path, weights: Path | None = None, to: Path = Path()) -> None:
     """Use a trained model on images of your own.
 
-    A U-Net writes <name>_mask.png and <name>_overlay.png; a detector <name>.json and
-    <name>_boxes.png.
+    A U-Net writes <name>_mask.png and <name>_overlay.png; a detector <name>.json with all
+    detections, and <name>_boxes.png with those that have a score of at least 0.5.
 
     Args:
         images: slices as TIFF or PNG (uint8, three channels or one), or colour photographs.

@@ -95,6 +95,38 @@ def extract(archive: Path, folder: Path, *, max_bytes: int = 8 * 2**30) -> Path:
     return folder
 
 
+def unpack(archive: Path, folder: Path, dataset: str) -> Path:
+    """Unpack a data set's archive into `folder`, once; another copy there is not mixed with it.
+
+    Args:
+        archive: holds the folder `dataset`.
+        folder: into which it is unpacked.
+        dataset: the folder's name.
+
+    Raises:
+        InputError: as `extract`, or if `folder` holds a `dataset` that is not from this archive.
+
+    Example:
+        >>> with zipfile.ZipFile(folder / "data.zip", "w") as archive:
+        ...     archive.writestr("images/00000.ppm", b"P6")
+        >>> (folder / "images").mkdir()
+        >>> unpack(folder / "data.zip", folder, "images")
+        Traceback (most recent call last):
+        hw3.errors.InputError: ...images is there already, and not from ...data.zip: give ...
+    """
+    target, digest = folder / dataset, file_sha256(archive)
+    note = target / ".archive-sha256"
+    if target.exists():
+        if note.is_file() and note.read_text() == digest:
+            return folder
+        remedy = f"give {target} itself as the data, or delete it"
+        raise InputError(f"{target} is there already, and not from {archive}: {remedy}")
+    extract(archive, folder)
+    if target.is_dir():
+        note.write_text(digest)
+    return folder
+
+
 def _fetch(url: str, part: Path) -> None:
     for pause in PAUSES:
         with suppress(*BROKEN):

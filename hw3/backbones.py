@@ -87,6 +87,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         >>> read_state(folder / "state.pt")
         {'bias': tensor([0., 0.])}
     """
+    path = path.expanduser()
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)

@@ -1,4 +1,5 @@
-"""Three sizes of the same report: smoke (tests), sample (no download, no GPU), full (real data).
+"""Four sizes of the same report: smoke (tests), sample (no download, no GPU), start (the weights
+that sample's detectors begin with), full (real data).
 
 A profile changes sizes, steps and where the data come from. Three environment variables choose:
 `HW3_PROFILE`, `HW3_DATA` and `HW3_RUNS`. They are read here; a record also notes the first.
@@ -11,6 +12,10 @@ from typing import Literal
 
 from hw3.errors import InputError
 
+NAMED_WEIGHTS = ("coco", "imagenet", "random")
+"""What a detector can start from besides a file."""
+ALARM_SCORE = 0.2
+"""Score from which a detection on no sign is a false alarm to learn from, see `hard_share`."""
 DETECTION = Path(__file__).parent / "detection"
 """Holds the starting weights that `tools/start_weights.py` keeps."""
 
@@ -18,11 +23,23 @@ DETECTION = Path(__file__).parent / "detection"
 def _check(settings: object, *positive: str) -> None:
     """Refuse settings with which nothing could be trained."""
     faults = [
-        f"{name} is {getattr(settings, name)}" for name in positive if getattr(settings, name) <= 0
+        f"{name} is {getattr(settings, name)}"
+        for name in positive
+        if not getattr(settings, name) > 0  # nor is nan
     ]
     faults += [f"seed is {settings.seed}"] if settings.seed < 0 else []
     if faults:
         raise InputError(f"{', '.join(faults)}: choose a number above 0 (a seed may be 0)")
+
+
+def _check_range(settings: object, low: float, high: float, *names: str) -> None:
+    faults = [
+        f"{name} is {getattr(settings, name)}"
+        for name in names
+        if not low <= getattr(settings, name) <= high
+    ]
+    if faults:
+        raise InputError(f"{', '.join(faults)}: choose {low} to {high}")
 
 
 def _check_count(name: str, value: int | None) -> None:
@@ -92,6 +109,9 @@ class SegmentationSettings:
             hw3.errors.InputError: epochs is 0: choose a number above 0 (a seed may be 0)
         """
         _check(self, "width", "image_size", "epochs", "batch_size", "learning_rate")
+        _check_range(self, 0, 1, "tumour_share", "weight_decay")
+        if min(self.decoder_channels) <= 0:
+            raise InputError(f"decoder_channels is {self.decoder_channels}: choose numbers above 0")
         crop = self.crop_size
         if crop is not None and (crop % 16 or not 0 < crop <= self.image_size):
             limits = f"a multiple of 16, at most image_size {self.image_size}"
@@ -131,8 +151,9 @@ class DetectionSettings:
     sign_share: float = 0.8
     """Share of the crops laid around a sign."""
     hard_share: float = 0.0
-    """Share of the crops laid around a false alarm that the starting weights raise in a training
-    image (hard negatives). The crops that are left lie anywhere."""
+    """Share of the crops laid around a false alarm (a score of at least 0.2 on no sign) that the
+    starting weights, a detector's file, raise in a training image: hard negatives. The crops that
+    are left lie anywhere."""
     balance_groups: bool = False
     """Signs to lay crops around come from each of the four groups equally often."""
     augment: bool = True
@@ -165,12 +186,17 @@ class DetectionSettings:
             hw3.errors.InputError: crop_size 256 needs crops above 0, not 0
         """
         _check(self, "width", "epochs", "batch_size", "learning_rate", "max_gradient_norm")
+        _check_range(self, 0, 1, "weight_decay", "score_threshold")
         if self.crop_size is not None and min(self.crop_size, self.crops) <= 0:
             raise InputError(f"crop_size {self.crop_size} needs crops above 0, not {self.crops}")
-        if self.hard_share and self.crop_size is None:
-            raise InputError(f"hard_share is {self.hard_share}: it needs a crop_size")
+        if self.hard_share and (self.crop_size is None or self.weights in NAMED_WEIGHTS):
+            needs = "a crop_size, and weights from a file of a trained detector"
+            raise InputError(f"hard_share is {self.hard_share}: it needs {needs}")
+        if self.hard_share and self.score_threshold > ALARM_SCORE:
+            fault = f"score_threshold is {self.score_threshold}"
+            raise InputError(f"{fault}: with a hard_share, choose at most {ALARM_SCORE}")
         shares = {"sign_share": self.sign_share, "hard_share": self.hard_share}
-        if min(shares.values()) < 0 or sum(shares.values()) > 1:
+        if not (min(shares.values()) >= 0 and sum(shares.values()) <= 1):
             stated = " and ".join(f"{name} is {share}" for name, share in shares.items())
             raise InputError(f"{stated}: choose shares from 0, of no more than 1 together")
         _check_count("train_images", self.train_images)
@@ -201,6 +227,21 @@ class FasterRcnnSettings(DetectionSettings):
     frozen_blocks: int = 2
     """Blocks of the backbone that are not trained."""
 
+    def check(self) -> None:
+        """Refuse numbers with which nothing could be trained, with an InputError.
+
+        Example:
+            >>> FasterRcnnSettings(frozen_blocks=6).check()
+            Traceback (most recent call last):
+            hw3.errors.InputError: frozen_blocks is 6: choose 0 to 5
+        """
+        super().check()
+        _check(self, "fpn_channels", "rois_per_image", "proposals")
+        _check_range(self, 0, 5, "frozen_blocks")
+        if len(self.anchor_sizes) % 2 or min(self.anchor_sizes) <= 0:
+            sizes = ", ".join(map(str, self.anchor_sizes))
+            raise InputError(f"anchor_sizes is {sizes}: choose two numbers above 0 a level")
+
 
 @dataclass(frozen=True)
 class SsdSettings(DetectionSettings):
@@ -218,6 +259,17 @@ class SsdSettings(DetectionSettings):
     mining: Literal["image", "batch"] = "image"
     """The hardest background of each image is learned from, as in torchvision, or of the batch,
     to which images without signs then belong."""
+
+    def check(self) -> None:
+        """Refuse numbers with which nothing could be trained, with an InputError.
+
+        Example:
+            >>> SsdSettings(frozen_convolutions=-1).check()
+            Traceback (most recent call last):
+            hw3.errors.InputError: frozen_convolutions is -1: choose 0 to 23
+        """
+        super().check()
+        _check_range(self, 0, 23, "frozen_convolutions")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -122,7 +123,12 @@ def load(path: Path) -> RunRecord:
         if content["schema"] != SCHEMA:
             fault = f"schema {content['schema']}, but this version reads {SCHEMA}"
             raise InputError(f"{path}: {fault}; delete it and train again")
-        return RunRecord(**{name: content[name] for name in _FIELDS})
+        record = RunRecord(**{name: content[name] for name in _FIELDS})
+        for item in fields(RunRecord):
+            kind = type(getattr(RunRecord("", {}, {}, 0), item.name))
+            if kind in (dict, list) and not isinstance(content[item.name], kind):
+                raise TypeError(f"{item.name} is no {kind.__name__}")
+        return record
     except OSError as error:
         raise InputError(f"{path}: no record to read ({error.strerror})") from None
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
@@ -265,7 +271,7 @@ def _command() -> str:
     start = ["python", "-m", program.parent.name] if module else [program.name]
     profile = os.environ.get("HW3_PROFILE")
     # A folder on somebody's machine says nothing to anybody else.
-    typed = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    typed = [re.sub(r"^(--[\w-]+=)?/.*/", r"\1", word) for word in sys.argv[1:]]
     return f"HW3_PROFILE={profile} " * bool(profile) + shlex.join([*start, *typed])
 
 
@@ -284,13 +290,15 @@ def _commit() -> str:
 
 
 def _hardware() -> dict[str, Any]:
+    together = torch.distributed.is_available() and torch.distributed.is_initialized()
+    processes = torch.distributed.get_world_size() if together else 1
     if torch.cuda.is_available():
-        return {"device": torch.cuda.get_device_name(), "count": torch.cuda.device_count()}
+        return {"device": torch.cuda.get_device_name(), "count": processes}
     cpu_info = Path("/proc/cpuinfo")
     lines = cpu_info.read_text().splitlines() if cpu_info.exists() else []
     models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     capability = torch.backends.cpu.get_cpu_capability()
     return {
         "device": f"CPU, {models[0] if models else platform.machine()} ({capability})",
-        "count": torch.get_num_threads(),
+        "count": processes * torch.get_num_threads(),
     }

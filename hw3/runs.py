@@ -1,9 +1,9 @@
 """What both experiments do alike: start a record, find its run finished, or train and keep it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +14,8 @@ from hw3 import backbones, records, training, winograd
 from hw3.backbones import load_weights, save_weights
 from hw3.errors import InputError
 from hw3.records import RunRecord
+
+Kind = TypeVar("Kind")
 
 
 class Settings(Protocol):
@@ -85,6 +87,36 @@ def start_record(
     )
 
 
+def settings_of(record: RunRecord, kinds: dict[str, type[Kind]]) -> Kind:
+    """The settings of a record, as the dataclass they were.
+
+    Settings that are newer than the record have their defaults.
+
+    Args:
+        record: of a run of one of these models.
+        kinds: dataclasses by the name of the model.
+
+    Raises:
+        InputError: if the record is of another model, or has settings that the dataclass has not.
+
+    Example:
+        >>> from hw3.profiles import SsdSettings
+        >>> record = RunRecord("try", {"model": "unet"}, data={}, seed=0)
+        >>> settings_of(record, {"ssd300": SsdSettings})
+        Traceback (most recent call last):
+            ...
+        hw3.errors.InputError: record try: its model is unet, not ssd300
+    """
+    chosen = dict(record.settings)
+    model = chosen.pop("model", None)
+    if model not in kinds:
+        raise InputError(f"record {record.name}: its model is {model}, not {' or '.join(kinds)}")
+    if unknown := sorted(set(chosen) - {item.name for item in fields(kinds[model])}):
+        fault = f"settings that this version does not know: {', '.join(unknown)}"
+        raise InputError(f"record {record.name}: {fault}; train again, or use the record's commit")
+    return kinds[model](**{k: tuple(v) if isinstance(v, list) else v for k, v in chosen.items()})
+
+
 def draw(members: Sequence[int] | Sequence[str], count: int, seed: int, field: str) -> list:
     """So many of the members at random, in order; a larger draw holds every smaller one.
 
@@ -144,6 +176,7 @@ def find_or_train(
         return found, trained(build(), weights, accelerator)
     model = train(record, folder / f"{record.stem}.checkpoint.pt")
     record.seconds_training = round(sum(entry["seconds"] for entry in record.history), 1)
+    record.hardware["mixed_precision"] = accelerator.mixed_precision
     if accelerator.is_main_process:
         save_weights(model, weights)
         record.weights["sha256"] = records.file_sha256(weights)
@@ -188,7 +221,7 @@ def check_weights(record: RunRecord, weights: Path) -> None:
     """
     if not weights.is_file():
         raise InputError(f"{weights}: no such weights file; give --weights")
-    if records.file_sha256(weights) != record.weights["sha256"]:
+    if records.file_sha256(weights) != record.weights.get("sha256"):
         raise InputError(f"{weights}: these are not the weights of record {record.name}")
 
 

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import broadcast, gather_object, send_to_device
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -81,7 +81,22 @@ def make_accelerator(mixed_precision: str = "auto") -> Accelerator:
         fast = "bf16" if gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
         mixed_precision = fast if gpu else "no"
     _keep_freed_memory()
-    return Accelerator(mixed_precision=mixed_precision)
+    return Accelerator(mixed_precision=mixed_precision, cpu=_cpu_alone())
+
+
+def processes() -> PartialState:
+    """Which of how many processes this is; it can be asked before there is an accelerator.
+
+    Example:
+        >>> processes().is_main_process
+        True
+    """
+    return PartialState(cpu=_cpu_alone())
+
+
+def _cpu_alone() -> bool:
+    """Whether there is no GPU; accelerate, unless it is told, then lets each process run alone."""
+    return not (torch.cuda.is_available() or torch.backends.mps.is_available())
 
 
 def _keep_freed_memory() -> None:

@@ -15,7 +15,7 @@ from threading import Thread
 import pytest
 
 from hw3 import archives
-from hw3.archives import download, extract
+from hw3.archives import download, extract, unpack
 from hw3.errors import InputError
 
 
@@ -317,3 +317,26 @@ def test_missing_archive_and_file_in_the_way(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not unpacked"):
         extract(archive, tmp_path / "folder")
     assert _files(tmp_path / "folder") == {"set": b"a file"}
+
+
+def test_a_data_set_is_unpacked_once_and_never_mixed_with_another_copy(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.zip", tmp_path / "second.zip"
+    first.write_bytes(_zip_bytes({"roads/0.ppm": b"one", "roads/1.ppm": b"one"}))
+    second.write_bytes(_zip_bytes({"roads/0.ppm": b"two"}))
+    folder = tmp_path / "data"
+    assert unpack(first, folder, "roads") == folder
+    (folder / "roads/1.ppm").write_bytes(b"kept, since nothing is unpacked again")
+    assert unpack(first, folder, "roads") == folder
+    assert (folder / "roads/1.ppm").read_bytes().startswith(b"kept")
+    with pytest.raises(InputError, match=r"roads is there already, and not from .*second\.zip"):
+        unpack(second, folder, "roads")
+    assert (folder / "roads/0.ppm").read_bytes() == b"one"
+
+
+def test_an_archive_of_something_else_does_not_pass_for_the_data_set_there(tmp_path: Path) -> None:
+    archive, folder = tmp_path / "holiday.zip", tmp_path / "data"
+    archive.write_bytes(_zip_bytes({"holiday/photo.txt": b"sea"}))
+    (folder / "roads").mkdir(parents=True)
+    with pytest.raises(InputError, match="roads is there already"):
+        unpack(archive, folder, "roads")
+    assert not (folder / "holiday").exists()

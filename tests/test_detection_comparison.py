@@ -418,3 +418,49 @@ def test_detectors_that_share_a_group_are_not_joined(groups) -> None:
 def test_detectors_on_different_images_are_not_joined() -> None:
     with pytest.raises(InputError, match="different images"):
         comparison.joined([knows("danger", [signs(7)]), knows("other", [signs(8)])])
+
+
+def test_a_detector_of_one_group_counts_for_no_other() -> None:
+    """Its weights may know more groups than it was trained on."""
+    box = {"bbox": [0, 0, 20, 20], "score": 0.9}
+    first = knows("prohibitory", [signs(7, (0, 1))], [{"image_id": 7, "category_id": 1} | box])
+    stray = {"image_id": 8, "category_id": 1, "bbox": [40, 0, 20, 20], "score": 0.95}
+    first.evidence["truths"].append(signs(8))
+    second = knows(
+        "mandatory", [signs(7), signs(8, (0, 2))], [stray, stray | box | {"category_id": 2}]
+    )
+    matches = comparison.matches_of(comparison.joined([first, second]))
+    assert ap.mean_average_precision(matches) == pytest.approx(1)
+
+
+def test_nothing_and_other_data_are_not_joined() -> None:
+    with pytest.raises(InputError, match="give one run a group"):
+        comparison.joined([])
+    first, second = knows("danger", [signs(7)]), knows("other", [signs(7)])
+    first.data, second.data = {"fingerprint": "f"}, {"fingerprint": "g"}
+    with pytest.raises(InputError, match="different images"):
+        comparison.joined([first, second])
+
+
+def test_seeds_may_draw_the_split_and_raise_other_numbers_of_false_alarms() -> None:
+    runs = seeds(0.7, 0.8)
+    for seed, run in enumerate(runs):
+        run.data = {"fingerprint": "f", "split": {"test": [seed]}, "false_alarms": 100 + seed}
+    assert "0.700, 0.800" in str(comparison.over_seeds({"random split": runs}))
+
+
+def test_another_processor_is_no_other_seed() -> None:
+    runs = seeds(0.7, 0.8)
+    runs[1].hardware = {"device": "A100", "count": 1}
+    with pytest.raises(InputError, match="differ in more than their seed"):
+        comparison.over_seeds({"mixed": runs})
+
+
+@pytest.mark.parametrize(
+    "runs",
+    [[], seeds(0.7, results={"ap50": None, "ap50_interval": None})],
+    ids=["none", "undefined"],
+)
+def test_no_run_and_no_score_say_nothing_of_seeds(runs) -> None:
+    with pytest.raises(InputError, match="each with a defined AP"):
+        comparison.over_seeds({"empty": runs})

@@ -304,7 +304,7 @@ def test_groups_to_choose_from_are_those_of_the_data() -> None:
 
 @each_model
 def test_hard_crops_lie_where_the_starting_weights_see_signs_in_training_images(
-    dataset, tmp_path, given_to_fit, monkeypatch, model_name
+    finished, runs_folder, dataset, tmp_path, given_to_fit, monkeypatch, model_name
 ) -> None:
     looked_at = []
 
@@ -313,7 +313,8 @@ def test_hard_crops_lie_where_the_starting_weights_see_signs_in_training_images(
         return {"boxes_xyxy": np.float32([[0, 0, 9, 9]]), "labels": [2], "scores": [0.9]}
 
     monkeypatch.setattr(experiment, "detect", see_a_sign_in_the_corner)
-    settings = replace(SETTINGS[model_name], sign_share=0.25, hard_share=0.5)
+    start = str(weights_of(finished[model_name][0], runs_folder))
+    settings = replace(SETTINGS[model_name], weights=start, sign_share=0.25, hard_share=0.5)
     for _ in range(2):  # the second time the false alarms are found in their file
         with pytest.raises(InterruptedError):
             run(settings, dataset, tmp_path)
@@ -327,11 +328,14 @@ def test_hard_crops_lie_where_the_starting_weights_see_signs_in_training_images(
     assert [path.name.partition(".")[2] for path in tmp_path.iterdir()] == ["false_alarms.json"]
 
 
-def test_a_record_counts_its_false_alarms(dataset, tmp_path, monkeypatch) -> None:
+def test_a_record_counts_its_false_alarms(
+    finished, runs_folder, dataset, tmp_path, monkeypatch
+) -> None:
     monkeypatch.setattr(
         experiment, "false_alarms", lambda _found: [(dataset.image_ids[0], [0, 0, 9, 9])]
     )
-    settings = replace(SETTINGS["faster-rcnn"], sign_share=0.5, hard_share=0.5)
+    start = str(weights_of(finished["faster-rcnn"][0], runs_folder))
+    settings = replace(SETTINGS["faster-rcnn"], weights=start, sign_share=0.5, hard_share=0.5)
     record, _ = run(settings, dataset, tmp_path)
     assert record.data["false_alarms"] == 1
 
@@ -565,9 +569,10 @@ def test_evidence_is_predicted_anew_from_the_weights(
 
 @each_model
 def test_files_of_ones_own_get_detections_and_a_picture(
-    finished, dataset, runs_folder, tmp_path, model_name
+    finished, dataset, runs_folder, tmp_path, monkeypatch, model_name
 ) -> None:
     record, model = finished[model_name]
+    monkeypatch.setattr(experiment, "DRAWN_SCORE", 0.0)
     road, small = tmp_path / "road.png", tmp_path / "small.png"
     cv2.imwrite(str(road), dataset.image(2)[..., ::-1])
     cv2.imwrite(str(small), np.random.default_rng(0).integers(256, size=(90, 70), dtype=np.uint8))
@@ -591,6 +596,9 @@ def test_files_of_ones_own_get_detections_and_a_picture(
     picture, grey = cv2.imread(str(paths[1])), cv2.imread(str(paths[3]))
     assert (picture.shape, grey.shape) == ((192, 320, 3), (90, 70, 3))
     assert (picture[..., ::-1] != dataset.image(2)).any()
+    monkeypatch.setattr(experiment, "DRAWN_SCORE", 1.1)
+    _, bare, *_ = experiment.predict_files([road, small], record, weights, folder)
+    assert (cv2.imread(str(bare))[..., ::-1] == dataset.image(2)).all()
 
 
 def test_a_picture_changes_at_the_boxes_and_their_names_alone() -> None:

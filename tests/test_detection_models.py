@@ -12,6 +12,7 @@ from torchvision.models.detection import (
     fasterrcnn_resnet50_fpn,
     ssd300_vgg16,
 )
+from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import FrozenBatchNorm2d
 
 from hw3.backbones import load_weights, save_weights, vgg16_features
@@ -357,6 +358,16 @@ def test_mixed_precision_does_not_move_boxes_far() -> None:
     x1 = found["boxes_xyxy"][:, 0]
     far = x1[(x1 > 1024) & (x1 < 1340)]
     assert far.size and (far % 4 != 0).any()  # steps of bfloat16 there: 8 pixels, with offsets 4
+
+
+def test_anchors_are_not_rounded_under_mixed_precision() -> None:
+    model = small_faster_rcnn()
+    images = ImageList(torch.zeros(1, 3, 800, 1360), [(800, 1360)])
+    full = [torch.zeros(1, 16, 800 // stride, 1360 // stride) for stride in (4, 8, 16, 32, 64)]
+    [expected] = model.rpn.anchor_generator(images, full)
+    [found] = model.rpn.anchor_generator(images, [own.bfloat16() for own in full])
+    assert found.dtype == torch.float32
+    assert found.equal(expected)
 
 
 def test_a_picture_without_signs_teaches_ssd_nothing() -> None:

@@ -85,15 +85,49 @@ def test_one_file_says_how_the_unet_starts() -> None:
 
 @pytest.mark.parametrize(("sign_share", "hard_share"), [(0.8, 0.3), (-0.1, 0.5), (0.5, -0.1)])
 def test_shares_of_crops_add_up_to_one_at_most(sign_share, hard_share) -> None:
-    settings = replace(FULL.faster_rcnn, crop_size=160, crops=8)
+    settings = replace(FULL.faster_rcnn, weights="run.safetensors", crop_size=160, crops=8)
     replace(settings, sign_share=0.75, hard_share=0.25).check()
     with pytest.raises(InputError, match=f"sign_share is {sign_share} and hard_share is"):
         replace(settings, sign_share=sign_share, hard_share=hard_share).check()
 
 
-def test_hard_crops_need_a_crop_size() -> None:
-    with pytest.raises(InputError, match=r"hard_share is 0\.2: it needs a crop_size"):
-        replace(FULL.ssd300, hard_share=0.2).check()
+@pytest.mark.parametrize(
+    "change",
+    [{"crop_size": None}, {"weights": "coco"}, {"weights": "random"}, {"weights": "imagenet"}],
+)
+def test_hard_crops_need_a_crop_size_and_a_trained_detector(change) -> None:
+    settings = replace(
+        FULL.ssd300, hard_share=0.2, weights="run.safetensors", crop_size=300, crops=8
+    )
+    settings.check()
+    with pytest.raises(InputError, match=r"hard_share is 0\.2: it needs a crop_size, and weights"):
+        replace(settings, **change).check()
+    with pytest.raises(InputError, match=r"score_threshold is 0\.3: .* choose at most 0\.2"):
+        replace(settings, score_threshold=0.3).check()
+
+
+@pytest.mark.parametrize(
+    ("model", "field", "value"),
+    [
+        ("segmentation", "tumour_share", 7.0),
+        ("segmentation", "weight_decay", -1.0),
+        ("segmentation", "learning_rate", float("nan")),
+        ("segmentation", "decoder_channels", (0, 8, 8, 8)),
+        ("faster_rcnn", "score_threshold", 2.0),
+        ("faster_rcnn", "sign_share", float("nan")),
+        ("faster_rcnn", "frozen_blocks", -1),
+        ("faster_rcnn", "frozen_blocks", 6),
+        ("faster_rcnn", "anchor_sizes", (16, 24, 32)),
+        ("faster_rcnn", "anchor_sizes", (16, 0)),
+        ("faster_rcnn", "proposals", 0),
+        ("ssd300", "frozen_convolutions", -1),
+    ],
+)
+def test_numbers_outside_their_range_are_refused_by_name(model, field, value) -> None:
+    settings = getattr(FULL, model)
+    settings.check()
+    with pytest.raises(InputError, match=f"{field} is .*choose"):
+        replace(settings, **{field: value}).check()
 
 
 def test_every_setting_is_plain_data_for_a_record() -> None:

@@ -101,6 +101,14 @@ def test_record_without_one_of_its_fields_names_it(tmp_path) -> None:
         load(path)
 
 
+@pytest.mark.parametrize(("field", "value"), [("settings", []), ("history", {}), ("evidence", 1)])
+def test_a_field_of_another_type_is_named(tmp_path, field, value) -> None:
+    path = make().save(tmp_path / "run.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
+    with pytest.raises(InputError, match=f"not a run record .*{field} is no"):
+        load(path)
+
+
 def test_missing_file_and_folder_are_no_records(tmp_path) -> None:
     for path in (tmp_path / "none.json", tmp_path):
         with pytest.raises(InputError, match="no record to read"):
@@ -243,10 +251,12 @@ def test_command_is_what_one_would_type(monkeypatch, program, profile, expected)
 
 def test_command_has_no_folder_of_somebodys_machine(monkeypatch) -> None:
     typed = ["train", "unet", "--record", "/home/me/runs/first.json", "--data", "data/lgg"]
+    typed += ["--runs=/home/me/runs", "--note", "train/test"]
     monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
     monkeypatch.setattr(sys, "argv", ["/home/me/hw3/__main__.py", *typed])
     monkeypatch.delenv("HW3_PROFILE", raising=False)
-    expected = "python -m hw3 train unet --record first.json --data data/lgg"
+    expected = "python -m hw3 train unet --record first.json --data data/lgg --runs=runs"
+    expected += " --note train/test"
     assert provenance()["command"] == expected
 
 

@@ -12,7 +12,9 @@ from torch import nn
 from hw3 import records, runs
 from hw3.backbones import save_weights
 from hw3.errors import InputError
+from hw3.profiles import SegmentationSettings
 from hw3.records import RunRecord
+from hw3.runs import settings_of
 from hw3.training import epoch_batches, make_accelerator
 
 
@@ -254,3 +256,23 @@ def test_one_cycle_rises_for_three_tenths_and_falls() -> None:
     assert rates[peak] == pytest.approx(0.1)
     assert (np.diff(rates[: peak + 1]) > 0).all()
     assert (np.diff(rates[peak:]) < 0).all()
+
+
+def test_settings_newer_than_a_record_have_their_defaults() -> None:
+    record = RunRecord("old", {"model": "unet", "epochs": 3}, data={}, seed=0)
+    found = settings_of(record, {"unet": SegmentationSettings})
+    assert found == SegmentationSettings(epochs=3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        ({"model": "yolo"}, "its model is yolo, not unet"),
+        ({"epochs": 3}, "its model is None, not unet"),
+        ({"model": "unet", "momentum": 0.9}, "does not know: momentum; train again"),
+    ],
+)
+def test_a_record_of_something_else_is_refused(settings, fault) -> None:
+    record = RunRecord("other", settings, data={}, seed=0)
+    with pytest.raises(InputError, match=f"record other: .*{fault}"):
+        settings_of(record, {"unet": SegmentationSettings})

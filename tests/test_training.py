@@ -500,7 +500,6 @@ def train_in_parallel(folder: Path, rank: int, world: int, interrupted: bool) ->
     if world > 1:
         os.environ |= {name: str(rank) for name in ("RANK", "LOCAL_RANK")}
         os.environ |= {name: str(world) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE")}
-        os.environ["ACCELERATE_USE_CPU"] = "1"
         meeting = f"file://{folder / 'meeting'}"  # a port could be another's
         torch.distributed.init_process_group("gloo", meeting, rank=rank, world_size=world)
     accelerator = make_accelerator()

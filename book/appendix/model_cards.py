@@ -48,6 +48,7 @@ if find_spec("google") and find_spec("google.colab"):
 from pathlib import Path
 
 from hw3 import records
+from hw3.detection.dataset import SIZE_GROUPS
 from hw3.tables import Markdown, provenance, score, table
 
 # %% [markdown]
@@ -60,36 +61,36 @@ from hw3.tables import Markdown, provenance, score, table
 # | Output | a logit a pixel: tumour or not |
 # | For | learning how segmentation is trained and scored |
 # | Not for | diagnosis, treatment, or any decision about a person |
-# | Known limits | one slice at a time, so no context from neighbours; one radiologist's outlines are the truth; five hospitals; the split by slice puts neighbours of training slices into the test set, and flatters |
+# | Known limits | one slice at a time, so no context from neighbours; one outline drawn by hand is the truth; five hospitals; the split by slice puts neighbours of training slices into the test set, and flatters |
 
 # %% tags=["hide-input"]
 segmenters, detectors = (
-    [records.load(path) for path in sorted(Path("../runs").glob(pattern))]
+    {path.stem: records.load(path) for path in sorted(Path("../runs").glob(pattern))}
     for pattern in ("lgg-*.json", "gtsdb-*.json")
 )
 table(
     ["run", "split", "Dice, test, pooled", "mean Dice a patient", "slices with tumour found"],
     [
         [
-            run.name,
+            name,
             run.settings["split"],
             score(run.results["test"], "dice"),
             score(run.results["test"], "dice_patient_mean"),
             f"{run.results['test']['slice_sensitivity']:.1%}",
         ]
-        for run in segmenters
+        for name, run in segmenters.items()
     ],
 )
 
 # %% tags=["hide-input"]
-Markdown("\n\n".join(provenance(run) for run in segmenters))
+Markdown("\n".join(f"- {name}: {provenance(run)}" for name, run in segmenters.items()))
 
 # %% [markdown]
 # ## Detectors of traffic signs
 #
 # | property | value |
 # | :-- | :-- |
-# | Networks | {doc}`../q2/2_2_two_stage`: Faster R-CNN with VGG16 and a feature pyramid; {doc}`../q2/2_3_one_stage`: SSD300 with VGG16, on native tiles |
+# | Networks | {doc}`../q2/2_2_two_stage`: Faster R-CNN with VGG16 and a feature pyramid; {doc}`../q2/2_3_one_stage`: SSD300 with VGG16, on native tiles; the last run of each has a quarter of VGG16's channels and starts from weights of simulated roads |
 # | Input | one photograph of a German road, 8 bits a channel |
 # | Output | boxes with one of four groups and a score |
 # | For | learning how detectors are trained, scored and compared |
@@ -98,23 +99,23 @@ Markdown("\n\n".join(provenance(run) for run in segmenters))
 
 # %% tags=["hide-input"]
 table(
-    ["run", "split", "AP at IoU 0.5", "AP 0.50 to 0.95", *detectors[0].results["ap50_by_size"]],
+    ["run", "split", "AP at IoU 0.5", "AP 0.50 to 0.95", *SIZE_GROUPS],
     [
         [
-            run.name,
+            name,
             run.settings["split"],
             score(run.results, "ap50"),
             score(run.results, "ap"),
             *(f"{value:.3f}" for value in run.results["ap50_by_size"].values()),
         ]
-        for run in detectors
+        for name, run in detectors.items()
     ],
 )
 
 # %% tags=["hide-input"]
-Markdown("\n\n".join(provenance(run) for run in detectors))
+Markdown("\n".join(f"- {name}: {provenance(run)}" for name, run in detectors.items()))
 
 # %% [markdown]
 # ## What this page showed
 #
-# These are models to learn from. Their weights are not passed on with the book; the records hold what is needed to make them again.
+# These are models to learn from. The weights of the runs on real data are not passed on with the book, only those from simulated roads at the start; the records hold what is needed to make them again.

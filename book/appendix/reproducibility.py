@@ -3,7 +3,7 @@
 #
 # [![Open in Colab](../_static/colab.svg)](https://colab.research.google.com/)
 #
-# This page lists every recorded run behind the book: what it ran on, how long, and the command that makes it again.
+# This page lists the long runs behind the book: what it ran on, how long, and the command that makes it again.
 # It also says what can be expected to come out the same, and what cannot.
 
 # %% tags=["hide-input"]
@@ -52,7 +52,9 @@ from hw3 import records
 from hw3.tables import Markdown, command, table
 
 folders = (Path("../runs"), Path("../runs/simulated"))
-runs = [records.load(path) for folder in folders for path in sorted(folder.glob("*.json"))]
+runs = {
+    path.stem: records.load(path) for folder in folders for path in sorted(folder.glob("*.json"))
+}
 
 # %% [markdown]
 # ## Runs
@@ -64,7 +66,7 @@ table(
     ["run", "data", "split", "seed", "hours", "seconds an image", "hardware", "torch", "commit"],
     [
         [
-            run.name,
+            name,
             run.data["kind"],
             run.settings["split"],
             run.seed,
@@ -74,17 +76,17 @@ table(
             run.versions["torch"],
             run.commit[:10],
         ]
-        for run in runs
+        for name, run in runs.items()
     ],
 )
 
 # %% [markdown]
 # ## Commands
 #
-# Check out the commit, put the data where `HW3_DATA` says and the start weights where the command names them, and type:
+# Check out the commit, put the data where `HW3_DATA` says and the start weights where the command names them, and type what follows. Names in a command are those of the time; a file may have been given another since. `start_*.safetensors` are in `hw3/detection`, or made by the runs of these names below; `vgg16_features.safetensors` holds the convolutions of VGG16 trained on ImageNet, in place of which `imagenet` downloads torchvision's; another run's weights are made by its command.
 
 # %% tags=["hide-input"]
-Markdown("\n\n".join(f"**{run.name}**\n\n{command(run)}" for run in runs))
+Markdown("\n\n".join(f"**{name}**\n\n{command(run)}" for name, run in runs.items()))
 
 # %% [markdown]
 # Start weights and trained weights are known by their SHA-256:
@@ -94,12 +96,12 @@ table(
     ["run", "starts from", "its SHA-256", "SHA-256 of the trained weights"],
     [
         [
-            run.name,
+            name,
             run.weights["start"],
             f"`{run.weights['start_sha256'][:16]}…`" if run.weights.get("start_sha256") else None,
             f"`{run.weights['sha256'][:16]}…`",
         ]
-        for run in runs
+        for name, run in runs.items()
     ],
 )
 
@@ -119,7 +121,7 @@ table(
 # from hw3 import records
 # from hw3.detection import figures
 #
-# run = records.load("book/runs/gtsdb-frcnn-100-proposals.json")
+# run = records.load("book/runs/gtsdb-frcnn.json")
 # figures.ap_by_threshold({"Real data": run}).savefig("figure-2-8.png")
 # ```
 #

@@ -4,7 +4,7 @@
 # [![Open in Colab](../_static/colab.svg)](https://colab.research.google.com/)
 #
 # This section shows the idea: a U-Net whose contracting path was trained on photographs and is not trained again.
-# It measures what that saves, and checks that the frozen part stays as it was.
+# It counts what is left to train, and checks that the frozen part stays as it was.
 
 # %% tags=["hide-input"]
 # Set-up: does nothing outside Google Colab, and touches neither torch nor numpy.
@@ -57,11 +57,11 @@ environment(profiles.active())
 # %% [markdown]
 # ## Two paths and four bridges
 #
-# A U-Net {cite}`ronneberger2015` has two paths. The contracting path shrinks the image step by step and learns **what** is there. The expanding path grows it back and decides **where**. At each size a skip connection hands the fine detail of the contracting path across, because detail that was pooled away cannot be invented again.
+# A U-Net {cite}`ronneberger2015` has two paths. The contracting path shrinks the image step by step and represents **what** is there. The expanding path grows it back and decides **where**. At each size a skip connection hands the fine detail of the contracting path across, because detail that was pooled away cannot be invented again.
 #
 # The contracting path here is the convolutional part of VGG16 {cite}`simonyan2015`. Its filters for edges, textures and parts were learned from ImageNet photographs. Using them on another task is *transfer learning*; keeping them fixed is *freezing*. There are two reasons to freeze. With slices of few patients, the encoder's many more free weights invite overfitting. And a part that never changes needs no gradients, which saves both time and memory.
 #
-# What each block of VGG16 sees, measured on the model itself:
+# What each block of VGG16 gives, measured on the model itself:
 
 # %% tags=["hide-input"]
 torch.manual_seed(settings.seed)

@@ -59,9 +59,9 @@ environment(profile)
 # %% [markdown]
 # ## What the files hold
 #
-# Each slice is a TIFF of 256 × 256 pixels with three channels: the image before contrast agent, FLAIR, and the image after contrast agent. FLAIR darkens fluid, so that swollen tissue and tumour stand out; shown as red, green and blue, a tumour looks green. Where a sequence is missing, the publisher repeats FLAIR. Each slice has a mask: 255 where a radiologist saw tumour, 0 elsewhere.
+# Each slice is a TIFF of 256 × 256 pixels with three channels: the image before contrast agent, FLAIR, and the image after contrast agent. FLAIR darkens fluid, so that swollen tissue and tumour stand out; shown as red, green and blue, a tumour looks green. Where a sequence is missing, the publisher repeats FLAIR. Each slice has a mask: 255 where the annotator saw tumour, 0 elsewhere.
 #
-# Everything is checked before anything is trained: every image has its mask, sizes agree, masks hold only two values, every file can be decoded. All faults are reported at once. The decoded slices go into a cache on disk, so that the next start takes a second.
+# Everything is checked before anything is trained: every image has its mask, sizes agree, masks hold only two values, every file can be decoded. All faults are reported at once. The decoded slices go into a cache on disk, so that the next start is quick.
 
 # %% tags=["hide-input"]
 real = records.load("../runs/lgg-slice.json")
@@ -89,10 +89,10 @@ table(
 # %% [markdown]
 # {numref}`fig-1-1` shows five patients, evenly spaced through the list, each with the slice in which the tumour is largest.
 
-# %% mystnb={"figure": {"name": "fig-1-1", "caption": "Five slices of the data set and their masks, not augmented. Simulated data, unless this page was run on the real set."}, "image": {"alt": "Five brain slices in false colour above five black and white masks. In each slice a greenish blob inside the brain has the same place and outline as the white area of its mask."}}
+# %% mystnb={"figure": {"name": "fig-1-1", "caption": "Five slices of the data set and their masks, not augmented. Simulated data, unless this page was run on the real set."}, "image": {"alt": "Five brain slices in false colour above five black and white masks. In each slice a bright blob, green, yellow or turquoise, inside the brain has the same place and outline as the white area of its mask."}}
 patients = np.unique(dataset.patient_ids)
 chosen = patients[np.linspace(0, len(patients) - 1, 5).astype(int)]
-areas = dataset.native_masks.sum(axis=(1, 2))
+areas = dataset.native_masks.sum(axis=(1, 2), dtype=np.int64)
 five = [
     max(np.flatnonzero(dataset.patient_ids == patient), key=areas.__getitem__) for patient in chosen
 ]
@@ -101,7 +101,7 @@ figures.slices_with_masks(dataset, five)
 # %% [markdown]
 # ## Two ways to split
 #
-# The report splits **by slice**: all slices are shuffled and cut into train, validation and test. Neighbouring slices of one patient are nearly copies of each other, so most test slices have a near-copy in the training set. Splitting **by patient** holds out whole patients, site by site.
+# The report splits **by slice**: all slices are shuffled and cut into train, validation and test. Neighbouring slices of one patient are much alike, and most test slices have a neighbour in the training set. Splitting **by patient** holds out whole patients, site by site.
 
 # %% tags=["hide-input"]
 rows = []
@@ -123,4 +123,4 @@ Markdown(
 # %% [markdown]
 # ## What this section showed
 #
-# The data are checked before use and split by stored ids. Under the report's split nearly every patient sits on both sides, so a good test score there does not say how the model does on a new patient; {doc}`../q3/3_8_leakage` measures the difference for a small network.
+# The data are checked before use and split by stored ids. Under the report's split patients sit on both sides, so a good test score there does not say how the model does on a new patient; {doc}`../q3/3_8_leakage` measures the difference.

@@ -65,7 +65,7 @@ figures.architecture(model, settings.image_size)
 #
 # Down the left, VGG16 halves the image four times. Each level of the decoder doubles the size by repeating pixels, joins the encoder's map of that size, and applies two 3 × 3 convolutions, each with BatchNorm and ReLU. The last convolution gives one number a pixel, a *logit*: above 0 means tumour more likely than not.
 #
-# Two choices are ours, since the report does not state them. Feature maps are normalised before they are joined, because VGG16's activations reach into the hundreds. And the upsampling has no weights, which avoids the checkerboard that transposed convolutions can leave.
+# Two choices are ours, since the report does not state them. Feature maps are normalised before they are joined, because VGG16's activations, which nothing in it normalises, can be large. And the upsampling has no weights, which avoids the checkerboard that transposed convolutions can leave.
 
 # %% tags=["hide-input"]
 trained = sum(p.numel() for p in model.trained_parameters())

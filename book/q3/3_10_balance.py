@@ -95,4 +95,4 @@ comparison.errors_by_kind(runs)
 #
 # Balancing is not shown to help. The group with the fewest signs to train on gains, but the mixed group “other” loses more than that, and the mean over the groups is not decided. “Other” does not lose because it is seen less: its share of the crops rises a little. What rises as well are the false alarms on background.
 #
-# This is one pair of runs. By how much two runs with the same settings would differ is not known here, and the intervals, which are over images, do not hold it. The report's other guess, a detector of its own for each group, is not tested.
+# This is one pair of runs. By how much two runs with the same settings differ, {doc}`3_12_seeds` measures for the first of them; the intervals, which are over images, do not include it. The report's other guess, a detector of its own for each group, is not tested.

@@ -50,7 +50,7 @@ from hw3.detection import comparison, figures
 from hw3.tables import Markdown, provenance
 
 runs = {
-    "Faster R-CNN": records.load("../runs/gtsdb-frcnn-100-proposals.json"),
+    "Faster R-CNN": records.load("../runs/gtsdb-frcnn.json"),
     "SSD300": records.load("../runs/gtsdb-ssd-tiles.json"),
 }
 first, second = map(comparison.matches_of, runs.values())
@@ -61,9 +61,9 @@ Markdown("\n".join(f"- {title}: {provenance(record)}" for title, record in runs.
 # %% [markdown]
 # ## Margins
 #
-# From the official test images of both real runs, test sets of several sizes are drawn, with replacement, a thousand of each size, and scored. The margin is half the width of the interval that holds 95 % of the scores. Three margins are drawn: of one detector's AP at IoU 0.5; of the difference between two detectors, each tested on images of its own; and of that difference when both see the same images.
+# From the official test images of both real runs, test sets of several sizes are drawn, with replacement, a thousand of each size, and scored. The margin is half the width of the interval that holds 95 % of the scores. Three margins are drawn: of one detector's AP at IoU 0.5, as the mean of both; of the difference between two detectors, each tested on images of its own; and of that difference when both see the same images.
 
-# %% mystnb={"figure": {"name": "fig-3-5", "caption": "Margin of AP at IoU 0.5, and of a difference between two detectors, against the number of test images. Real data."}, "image": {"alt": "Three falling curves. The margin of a difference on separate images lies highest, that of one detector below it, and that of a difference on the same images is the lowest or close to the lowest. All fall steeply up to about two hundred images, then slowly."}}
+# %% mystnb={"figure": {"name": "fig-3-5", "caption": "Margin of AP at IoU 0.5, and of a difference between two detectors, against the number of test images. Real data."}, "image": {"alt": "Three falling curves. The margin of a difference on separate images lies highest. That of one detector and that of a difference on the same images lie below it, close to each other. All fall steeply up to about two hundred images, then slowly."}}
 images = [25, 50, 100, 200, 300, 600]
 margins = comparison.margins(first, second, images)
 figures.margins(images, margins)
@@ -80,8 +80,8 @@ Markdown(
 )
 
 # %% [markdown]
-# Images are only one source of chance. Another training run with another seed would differ as well; the margin above does not hold that.
+# Images are only one source of chance. Another training run with another seed would differ as well; the margin above does not include that, and {doc}`3_12_seeds` measures it.
 #
 # ## What this section showed
 #
-# A table of two scores without a margin does not say which detector is better. The report tested two detectors and compared the scores; whether such a difference is large enough can be read off the curve above.
+# A table of two scores without a margin does not say which detector is better. On the competition's images the margin of a difference is about as large as that of a single score, and a difference has to exceed it before it means something.

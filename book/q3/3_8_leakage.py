@@ -3,7 +3,7 @@
 #
 # [![Open in Colab](../_static/colab.svg)](https://colab.research.google.com/)
 #
-# Split by slice, as in the report, nearly every test patient is also trained on.
+# Split by slice, as in the report, test patients are also trained on, with other slices.
 # This section measures on real slices by how much that flatters a network.
 
 # %% tags=["hide-input"]
@@ -146,7 +146,7 @@ before, after = strong_pairs.mean(axis=0)
 test, validation = (by_patient.results[part] for part in ("test", "validation"))
 Markdown(
     f"The mean Dice of the {len(strong_pairs)} patients in the figure goes from {before:.3f} to {after:.3f}. Held out, the "
-    f"score hangs on who the patients are: the same run reaches {score(test, 'dice')} on its {test['patients']} test "
+    f"score depends on who the patients are: the same run reaches {score(test, 'dice')} on its {test['patients']} test "
     f"patients, and {score(validation, 'dice')} on its {validation['patients']} validation patients. Its mean over the "
     f"test patients is {score(test, 'dice_patient_mean')} ({experts['what']}: {experts['dice']} "
     f"{{cite}}`{experts['source']}`).\n\nOne thing besides the leak differs: {by_slice.history[0]['samples']:,} and "
@@ -160,4 +160,4 @@ Markdown(f"- {provenance(by_slice)}\n- {provenance(by_patient)}")
 # %% [markdown]
 # ## What this section showed
 #
-# A leak flatters. The strong network outlines a patient better whose other slices it was trained on, and the interval over patients lies above 0. It is one seed, and a part may be due to the additional steps. Patients whom it outlines well anyway gain little: most of the gain comes from those who are hard. The small network gains less, its three seeds disagree by more than the gain itself, and its interval, which is over patients alone, does not hold that. It does not outline its own training slices well, so that it has little to remember.
+# A leak flatters. The strong network outlines a patient better whose other slices it was trained on, and the interval over patients lies above 0. It is one seed, and a part may be due to the additional steps. For the small network the gain is smaller, its three seeds disagree by more than the gain itself, and its interval, which is over patients alone, does not include that; whether the two networks differ in it is undecided. It does not outline its own training slices well, so that it has little to remember.

@@ -64,7 +64,7 @@ simulated = records.load("../runs/simulated/start-faster-rcnn.json")
 # %% [markdown]
 # ## The runs
 #
-# The detector is the small Faster R-CNN of the sample profile, a quarter as wide as VGG16. It begins with the weights that a longer run on simulated roads has left (kept in `hw3/detection`), or with random ones; ImageNet has no part in it. Then it sees crops of some of the 600 official training images. A larger draw of images holds each smaller one, and whatever their number, the number of crops is the same. Settings were fixed before the first of these runs, and each run was scored once, on the 300 official test images. The classes and sizes of simulated signs are as frequent as in GTSDB; their drawings know nothing of its photographs.
+# The detector is the small Faster R-CNN of the sample profile, a quarter as wide as VGG16. It begins with the weights that a longer run on simulated roads has left (kept in `hw3/detection`), or with random ones; ImageNet has no part in it. Then it sees crops of some of the 600 official training images. A larger draw of images holds each smaller one, and whatever their number, the number of crops is the same. Settings were fixed before the first of these runs, and each run was scored once, on the 300 official test images. The classes and sizes of simulated signs are as frequent as in GTSDB; these frequencies were counted on all its images, the test images included, which is a small leak. The drawings know nothing of its photographs.
 
 
 # %% tags=["hide-input"]
@@ -118,4 +118,4 @@ comparison.gain_by_group({f"{n} real images": first[n] for n in (0, max(first))}
 #
 # A detector that has never seen a photograph finds nearly all real signs at some score. What it does not know is what else there is on a road: its false alarms on background are what costs most, and the first real images remove most of them. By group, most of the gain is in “other”.
 #
-# From random weights the same crops of real images give far less. But that run has had fewer steps in all, and whether more steps on real images alone would do as well is not tried; ImageNet weights, from which the real runs of {doc}`../q2/2_2_two_stage` start, are another way. Each point is one run.
+# From random weights the same crops of real images give far less. But that run has had fewer steps in all, and whether more steps on real images alone would do as well is not tried; ImageNet weights, from which the first real runs of {doc}`../q2/2_2_two_stage` start, are another way. Each point is one run.

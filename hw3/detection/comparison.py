@@ -292,11 +292,13 @@ def over_seeds(recipes: dict[str, Sequence[RunRecord]]) -> Markdown:
         recipes: by name, one run or more with different seeds, all with a defined AP.
 
     Raises:
-        InputError: if the runs of a recipe differ in something else, or share a seed.
+        InputError: if there is no run of a recipe, or its AP is undefined, or its runs differ in
+            something else (another kind of processor counts) or share a seed.
 
     Example:
         >>> settings = [{"model": "ssd300", "seed": seed} for seed in (0, 1)]
-        >>> runs = [RunRecord("run", own, data={}, seed=own["seed"]) for own in settings]
+        >>> data = {"fingerprint": "f00d"}
+        >>> runs = [RunRecord("run", own, data, seed=own["seed"]) for own in settings]
         >>> for run, ap50 in zip(runs, (0.75, 0.875), strict=True):
         ...     run.results = {"ap50": ap50, "ap50_interval": [ap50 - 0.125, ap50 + 0.125]}
         ...     run.history, run.seconds_training = [{"samples": 80}], 45.0
@@ -333,7 +335,8 @@ def joined(runs: Sequence[RunRecord]) -> RunRecord:
         runs: each of another group, tested on the same images.
 
     Returns:
-        The first run's record with the evidence of all, and without results.
+        The first run's record with the signs of all and each group's own detections, and without
+        group, history and results.
 
     Raises:
         InputError: if the runs were tested on different images, or two know the same group.
@@ -351,10 +354,11 @@ def joined(runs: Sequence[RunRecord]) -> RunRecord:
         ([1, 2], 2)
     """
     groups = [run.settings.get("group") for run in runs]
-    if None in groups or len(set(groups)) < len(groups):
+    if not groups or None in groups or len(set(groups)) < len(groups):
         raise InputError(f"the runs know {', '.join(map(str, groups))}: give one run a group")
     truths = [run.evidence["truths"] for run in runs]
-    if len({tuple(own["image_id"] for own in part) for part in truths}) > 1:
+    images = {tuple(own["image_id"] for own in part) for part in truths}
+    if len(images) > 1 or len({run.data.get("fingerprint") for run in runs}) > 1:
         raise InputError("the runs were tested on different images: use the same")
     merged = [
         {
@@ -364,9 +368,15 @@ def joined(runs: Sequence[RunRecord]) -> RunRecord:
         }
         for parts in zip(*truths, strict=True)
     ]
-    detections = [found for run in runs for found in run.evidence["detections"]]
+    detections = [  # a run knows no other label, but its weights may
+        found
+        for run, group in zip(runs, groups, strict=True)
+        for found in run.evidence["detections"]
+        if found["category_id"] == GROUPS.index(group) + 1
+    ]
     evidence = {"truths": merged, "detections": detections}
-    return replace(runs[0], evidence=evidence, results={})
+    settings = runs[0].settings | {"group": None}
+    return replace(runs[0], settings=settings, history=[], evidence=evidence, results={})
 
 
 def more(low: float, high: float) -> str:
@@ -393,9 +403,16 @@ def nearly_equal(low: float, high: float) -> str:
 
 def _check_seeds(name: str, runs: Sequence[RunRecord]) -> None:
     alike = [
-        (replace(settings_of(run), seed=0), run.data, run.weights.get("start_sha256"))
+        (
+            replace(settings_of(run), seed=0),
+            run.data["fingerprint"],
+            run.weights.get("start_sha256"),
+            run.hardware["device"],
+        )
         for run in runs
     ]
+    if not runs or any(run.results["ap50"] is None for run in runs):
+        raise InputError(f"{name}: give one run or more, each with a defined AP")
     if any(own != alike[0] for own in alike):
         raise InputError(f"{name}: its runs differ in more than their seed")
     if len({run.seed for run in runs}) < len(runs):

@@ -70,7 +70,8 @@ class CropSamples(torch.utils.data.Dataset):
         self.count = crops if crop_size else len(self.indices)
         self.augmentation = augmentation
         if not self.pools:
-            raise InputError("the training images hold no sign")
+            fault = f"the {len(self.indices)} training images hold no sign"
+            raise InputError(f"{fault}: choose more of them (train_images), or another group")
 
     def __len__(self) -> int:
         return self.count

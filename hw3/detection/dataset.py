@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from hw3.archives import download, extract
+from hw3.archives import download, unpack
 from hw3.errors import InputError
 from hw3.records import write_atomically
 
@@ -137,8 +137,12 @@ class GtsdbDataset:
         }
 
 
-def read_image(path: Path) -> np.ndarray:
-    """(height, width, 3) uint8 RGB; an InputError if the file cannot be decoded.
+def read_image(path: Path, upright: bool = False) -> np.ndarray:
+    """(height, width, 3) uint8 RGB; an InputError if the file cannot be decoded to it.
+
+    Args:
+        path: of any colour or grey image with 8 bits a channel.
+        upright: whether to turn it as a camera has noted (EXIF).
 
     Example:
         >>> Image.new("L", (64, 48), 7).save(folder / "road.png")
@@ -148,8 +152,11 @@ def read_image(path: Path) -> np.ndarray:
     """
     try:  # by Pillow, because OpenCV passes half a JPEG off as a whole one
         with Image.open(path) as image:
-            return np.array(image.convert("RGB"))
-    except (OSError, ValueError) as error:
+            if image.mode.startswith("I") or image.mode == "F":
+                raise ValueError(f"mode {image.mode}, not 8 bits a channel")
+            turned = ImageOps.exif_transpose(image) if upright else image
+            return np.array(turned.convert("RGB"))
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: cannot be decoded ({error}); give another copy") from None
 
 
@@ -234,7 +241,7 @@ def fetch_gtsdb(source: str, folder: Path) -> Path:
         A folder for `read_gtsdb`.
 
     Raises:
-        InputError: if the source is none of these.
+        InputError: if the source is none of these, or another copy is there already.
 
     Example:
         >>> (folder / "FullIJCNN2013").mkdir()
@@ -248,7 +255,7 @@ def fetch_gtsdb(source: str, folder: Path) -> Path:
         path = download(ARCHIVE, folder / ARCHIVE.rsplit("/", 1)[-1])
     if not path.is_file():
         raise InputError(f"{source}: give `download`, the archive FullIJCNN2013.zip, or a folder")
-    return extract(path, folder)
+    return unpack(path, folder, "FullIJCNN2013")
 
 
 def split_random(

@@ -1,6 +1,6 @@
 """Question 2 from data to record: prepare, train, detect, score, find again."""
 
-import inspect
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -32,14 +32,21 @@ from hw3.detection.models import Detections, build_faster_rcnn, build_ssd300, pr
 from hw3.detection.simulate import simulate_gtsdb
 from hw3.detection.tiles import predict_tiled
 from hw3.errors import InputError
-from hw3.profiles import DetectionSettings, FasterRcnnSettings, Profile, SsdSettings, data_folder
+from hw3.profiles import (
+    ALARM_SCORE,
+    DetectionSettings,
+    FasterRcnnSettings,
+    Profile,
+    SsdSettings,
+    data_folder,
+)
 from hw3.records import RunRecord
 from hw3.style import PREDICTED_RGB
 
 DECIDING = ("ap", "augment", "crops", "dataset", "error_types", "experiment", "models", "tiles")
 """Modules of this folder whose code decides what a run gives."""
-ALARM_SCORE = 0.2
-"""Score from which a detection on no sign is a false alarm to learn from."""
+DRAWN_SCORE = 0.5
+"""Score from which a detection is drawn into a picture of one's own."""
 MODELS: dict[str, type[DetectionSettings]] = {
     "faster-rcnn": FasterRcnnSettings,
     "ssd300": SsdSettings,
@@ -64,7 +71,7 @@ def prepare(profile: Profile, source: str | None = None) -> tuple[GtsdbDataset, 
     """
     folder = data_folder()
     if source is None and profile.simulated:
-        version = records.code_sha256(Path(inspect.getfile(simulate_gtsdb)))[:8]  # no stale data
+        version = drawing_version()  # no stale data
         root = simulate_gtsdb(
             folder / f"simulated-{profile.name}-{version}",
             images=profile.images,
@@ -77,6 +84,19 @@ def prepare(profile: Profile, source: str | None = None) -> tuple[GtsdbDataset, 
     else:
         root = fetch_gtsdb(source or "download", folder)
     return read_gtsdb(root), "simulated" if source is None and profile.simulated else "real"
+
+
+def drawing_version() -> str:
+    """Digits that change with the code and the drawings that simulated roads are made of.
+
+    Example:
+        >>> len(drawing_version())
+        8
+    """
+    here = Path(__file__).parent
+    sources = [records.code_sha256(here / name) for name in ("simulate.py", "signs.py")]
+    drawings = records.file_sha256(here / "drawings.ini")
+    return hashlib.sha256("".join([*sources, drawings]).encode()).hexdigest()[:8]
 
 
 def run(
@@ -361,6 +381,8 @@ def predict_files(
 ) -> Iterator[Path]:
     """Find signs in image files and write `<stem>.json` and `<stem>_boxes.png` for each.
 
+    The first holds all detections, the second shows those with a score of at least `DRAWN_SCORE`.
+
     Args:
         paths: colour images of any size.
         record: of the run that made the weights.
@@ -383,7 +405,7 @@ def predict_files(
     """
     settings = settings_of(record)
     runs.check_weights(record, weights)
-    images = runs.read_all(paths, read_image)
+    images = runs.read_all(paths, partial(read_image, upright=True))
     accelerator = training.make_accelerator(settings.mixed_precision)
     model = runs.trained(build(settings, "random"), weights, accelerator)
     for number, (path, image) in enumerate(images.items()):
@@ -391,16 +413,17 @@ def predict_files(
             found = to_coco(number, detect(settings, model, image))
         for detection in found:
             detection |= {"file_name": path.name, "group": GROUPS[detection["category_id"] - 1]}
+        sure = [detection for detection in found if detection["score"] >= DRAWN_SCORE]
         for target, content in (
             (folder / f"{path.stem}.json", json.dumps(found, indent=1).encode()),
-            (folder / f"{path.stem}_boxes.png", _drawn(image, found)),
+            (folder / f"{path.stem}_boxes.png", _drawn(image, sure)),
         ):
             records.write_atomically(target, content)
             yield target
 
 
 def settings_of(record: RunRecord) -> DetectionSettings:
-    """The settings of a record, as the dataclass they were.
+    """The settings of a record, as the dataclass they were; an InputError if no detector's.
 
     Example:
         >>> chosen = {"model": "ssd300", "width": 0.25, "tiles": True}
@@ -408,9 +431,7 @@ def settings_of(record: RunRecord) -> DetectionSettings:
         >>> type(settings).__name__, settings.width, settings.tiles
         ('SsdSettings', 0.25, True)
     """
-    chosen = dict(record.settings)
-    kind = MODELS[chosen.pop("model")]
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in chosen.items()})
+    return runs.settings_of(record, MODELS)
 
 
 def _of_interest(settings: DetectionSettings, dataset: GtsdbDataset) -> GtsdbDataset:

@@ -107,7 +107,7 @@ def build_faster_rcnn(
     head_channels = round(width * 1024)
     model = faster_rcnn.FasterRCNN(
         pyramid,
-        rpn_anchor_generator=AnchorGenerator(anchor_sizes, (aspect_ratios,) * levels),
+        rpn_anchor_generator=_FullPrecisionAnchors(anchor_sizes, (aspect_ratios,) * levels),
         box_head=faster_rcnn.TwoMLPHead(fpn_channels * 7**2, head_channels),
         box_predictor=faster_rcnn.FastRCNNPredictor(head_channels, labels + 1),
         rpn_post_nms_top_n_train=proposals,
@@ -385,6 +385,16 @@ def _full_precision_outputs(*heads: nn.Module) -> None:
 
     for head in heads:
         head.register_forward_hook(widen)
+
+
+class _FullPrecisionAnchors(AnchorGenerator):
+    """Anchors in float32 under mixed precision, for which `_full_precision_outputs` has a reason.
+
+    torchvision gives them the type of the feature maps.
+    """
+
+    def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
+        return super().forward(image_list, [features.float() for features in feature_maps])
 
 
 class _NativeSize(GeneralizedRCNNTransform):

@@ -318,7 +318,7 @@ def fetch_lgg(source: str, folder: Path) -> Path:
         A folder for `read_lgg`.
 
     Raises:
-        InputError: if the source is none of these, or holds no slices.
+        InputError: if the source is none of these or holds no slices, or another copy is there.
 
     Example:
         >>> from hw3.segmentation.simulate import simulate_lgg
@@ -332,9 +332,9 @@ def fetch_lgg(source: str, folder: Path) -> Path:
     elif (path := Path(source).expanduser()).is_dir():
         found = path
     elif path.is_file():
-        from hw3.archives import extract
+        from hw3.archives import unpack
 
-        found = extract(path, folder)
+        found = unpack(path, folder, "kaggle_3m")
     else:
         raise InputError(f"{source}: give `kaggle`, the zip that Kaggle gives, or a folder")
     find_slices(found)

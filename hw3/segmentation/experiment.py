@@ -408,16 +408,14 @@ def derive_results(record: RunRecord) -> dict[str, Any]:
 
 
 def settings_of(record: RunRecord) -> SegmentationSettings:
-    """The settings of a record, as the dataclass they were.
+    """The settings of a record, as the dataclass they were; an InputError if not a U-Net's.
 
     Example:
         >>> chosen = {"model": "unet", "image_size": 128, "decoder_channels": [64, 48, 32, 24]}
         >>> settings_of(RunRecord("try", chosen, data={}, seed=0)).decoder_channels
         (64, 48, 32, 24)
     """
-    chosen = {name: value for name, value in record.settings.items() if name != "model"}
-    lists = {name: tuple(value) for name, value in chosen.items() if isinstance(value, list)}
-    return SegmentationSettings(**(chosen | lists))
+    return runs.settings_of(record, {"unet": SegmentationSettings})
 
 
 def predict_evidence(record: RunRecord, source: str, weights: Path) -> dict[str, Any]:
@@ -517,7 +515,8 @@ def _score(
     """Fill in the record's results, evidence and times. The only place that reads the test part."""
     clock = perf_counter()
     record.evidence = _evidence(model, dataset, split, accelerator)
-    record.seconds_per_image = round((perf_counter() - clock) / len(dataset), 5)
+    scored = sum(map(len, split.values()))
+    record.seconds_per_image = round((perf_counter() - clock) / scored, 5)
     record.results = derive_results(record)
     for entry in record.history:
         counts, total = entry.pop("counts"), entry.pop("pixels")

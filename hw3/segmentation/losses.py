@@ -1,4 +1,8 @@
-"""Losses on logits. All are pooled over the batch and defined where a batch has no tumour."""
+"""Losses on logits. All are pooled over the batch and defined where a batch has no tumour.
+
+Where several processes share a batch, each pools its own part, and their gradients are averaged:
+the result is close to that of one process, but not the same.
+"""
 
 from collections.abc import Callable
 
