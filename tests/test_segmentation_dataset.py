@@ -563,3 +563,14 @@ def test_images_that_cannot_be_used_are_named(tmp_path) -> None:
         read_image(path)
     with pytest.raises(InputError, match=r"own\.tif: cannot be decoded"):
         read_image(tmp_path / "own.tif")
+
+
+def test_of_each_patient_the_slice_with_the_largest_tumour_is_found() -> None:
+    areas = [0, 3, 0, 5, 0, 5, 9]  # empty slices are the smallest, and of equals the first counts
+    masks = np.zeros((7, 3, 3), dtype=np.uint8)
+    for mask, area in zip(masks, areas, strict=True):
+        mask.flat[:area] = 1
+    nothing = np.zeros(7)
+    dataset = LggDataset(np.array([*"aabbbbc"]), nothing, nothing, nothing, masks, "")
+    assert dataset.largest_tumours(np.arange(7)).tolist() == [6, 3, 1]
+    assert dataset.largest_tumours(np.array([0, 2, 4, 5])).tolist() == [5, 0]

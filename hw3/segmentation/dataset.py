@@ -75,6 +75,27 @@ class LggDataset:
         """
         return f"{self.patient_ids[index]}_{self.slice_indices[index]}"
 
+    def largest_tumours(self, indices: np.ndarray) -> np.ndarray:
+        """Of each patient among these slices, the one with the largest tumour; the largest first.
+
+        Args:
+            indices: (n,) int, of slices.
+
+        Returns:
+            (patients,) int, of the same; of equal areas the first slice.
+
+        Example:
+            >>> masks = np.array([[[0, 1]], [[1, 1]], [[0, 1]]], np.uint8)
+            >>> patients, none = np.array(["a", "a", "b"]), np.zeros(3)
+            >>> LggDataset(patients, none, none, none, masks, "").largest_tumours(np.arange(3))
+            array([1, 2])
+        """
+        # As signed numbers: minus an unsigned one is large.
+        areas = self.native_masks[indices].sum(axis=(1, 2), dtype=np.int64)
+        ordered = indices[np.argsort(-areas, kind="stable")]
+        _, first = np.unique(self.patient_ids[ordered], return_index=True)
+        return ordered[np.sort(first)]
+
     def split_ids(self, split: dict[str, np.ndarray]) -> dict[str, dict[str, list[int]]]:
         """A split as plain data: the slices of each patient in each part.
 
