@@ -304,18 +304,19 @@ def test_each_run_is_a_point_at_its_minutes_in_the_colour_of_its_detector() -> N
     recipes = {
         "short": [run("faster-rcnn", 0, 60, 0.75), run("faster-rcnn", 1, 120, 0.5)],
         "long": [run("faster-rcnn", 0, 600, 0.875)],
-        "tiles": [run("ssd300", 0, 300, 0.625)],
+        "SSD300, tiles": [run("ssd300", 0, 300, 0.625)],
     }
-    (axes,) = drawn(figures.minutes(recipes, {"theirs": 0.95})).axes
+    before = {"long": recipes["short"][1]}
+    (axes,) = drawn(figures.minutes(recipes, before, {"theirs": 0.95})).axes
     assert [own.get_offsets().tolist() for own in axes.collections] == [
         [[1, 0.75], [2, 0.5]],
-        [[10, 0.875]],
+        [[12, 0.875]],
         [[5, 0.625]],
     ]
     assert [to_hex(own.get_facecolor()[0]) for own in axes.collections] == [
         color.lower() for color in (TWO_STAGE, TWO_STAGE, ONE_STAGE)
     ]
-    assert [text.get_text() for text in axes.texts] == ["theirs", *recipes]
+    assert [text.get_text() for text in axes.texts] == ["theirs", "short", "long", "tiles"]
     assert [own.get_text() for own in axes.get_legend().get_texts()] == ["Faster R-CNN", "SSD300"]
     assert [*axes.lines[0].get_ydata()] == [0.95, 0.95]
 

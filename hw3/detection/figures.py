@@ -251,18 +251,24 @@ def margins(images: Sequence[int], found: dict[str, list[float]]) -> Figure:
     return figure
 
 
-def minutes(recipes: dict[str, Sequence[RunRecord]], published: dict[str, float]) -> Figure:
+def minutes(
+    recipes: dict[str, Sequence[RunRecord]],
+    before: dict[str, RunRecord],
+    published: dict[str, float],
+) -> Figure:
     """Figure 3.16: AP at IoU 0.5 against minutes of training on one core, a point a run.
 
     Args:
-        recipes: by name, the runs that differ in their seed alone; a line joins them.
+        recipes: by name, the runs that differ in their seed alone; a line joins them. What follows
+            a comma in the name stands beside them, and the colour says which detector it is.
+        before: by name, the run that a recipe goes on from, whose minutes count, too.
         published: AP of others, by what they did, drawn as lines across.
 
     Example:
         >>> runs = [RunRecord("run", {"model": "ssd300"}, data={}, seed=seed) for seed in range(2)]
         >>> for run, run.results in zip(runs, [{"ap50": 0.75}, {"ap50": 0.8125}], strict=True):
         ...     run.seconds_training, run.hardware = 300, {"device": "CPU", "count": 2}
-        >>> axes = minutes({"short": runs}, {"published": 0.875}).axes[0]
+        >>> axes = minutes({"SSD300, short": runs}, {}, {"published": 0.875}).axes[0]
         >>> [text.get_text() for text in axes.texts]
         ['published', 'short']
         >>> axes.collections[0].get_offsets().tolist()
@@ -275,16 +281,18 @@ def minutes(recipes: dict[str, Sequence[RunRecord]], published: dict[str, float]
             axes.axhline(own, color=MUTED, linewidth=1, linestyle=":")
             place = {"xycoords": axes.get_yaxis_transform(), "ha": "right", "va": "bottom"}
             axes.annotate(name, (1, own), color=MUTED, fontsize=8, **place)
-        for name, runs in recipes.items():
+        for number, (name, runs) in enumerate(recipes.items()):
             label, color = detectors[runs[0].settings["model"]]
-            times = [run.device_minutes for run in runs]
+            earlier = before[name].device_minutes if name in before else 0
+            times = [earlier + run.device_minutes for run in runs]
             values = [run.results["ap50"] for run in runs]
             axes.scatter(times, values, s=26, color=color, alpha=0.8, label=label, zorder=3)
             axes.plot(times, values, color=color, linewidth=1)
             beside = {"textcoords": "offset points", "color": color, "fontsize": 8, "va": "center"}
-            axes.annotate(name, (max(times), sum(values) / len(values)), (7, 0), **beside)
+            place = (max(times), sum(values) / len(values))
+            axes.annotate(name.split(", ")[-1], place, (7, (5, -5)[number % 2]), **beside)
         handles = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
-        axes.legend(handles.values(), handles, labelcolor="linecolor", loc="lower right")
+        axes.legend(handles.values(), handles, labelcolor="linecolor", loc="lower left")
         axes.set(
             xlabel="minutes of training steps, times the cores that took them",
             ylabel="AP at IoU 0.5",
