@@ -148,7 +148,7 @@ Markdown(
 )
 
 # %% [markdown]
-# Here the brackets are over images. The report tested on a random fifth of the images and ours on the competition's own test images, with other settings: {doc}`q2/2_2_two_stage` and {doc}`q2/2_3_one_stage` list every difference. Each detector shown here is the last of several runs. It starts from weights that simulated roads have left, and learns from its own false alarms in training images. The records of the earlier runs are kept; recipes were changed after their errors on these test images had been counted, which flatters a little.
+# Here the brackets are over images. The report tested on a random fifth of the images and ours on the competition's own test images, with other settings: {doc}`q2/2_2_two_stage` and {doc}`q2/2_3_one_stage` list every difference. Each detector shown here is the last of several runs and goes on from the one before, which started from weights that simulated roads have left. The last run learns from the detector's own false alarms in training images. The records of the earlier runs are kept; recipes were changed after their errors on these test images had been counted, which flatters a little.
 #
 # ## What it looks like
 #

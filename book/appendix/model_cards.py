@@ -69,7 +69,7 @@ segmenters, detectors = (
     for pattern in ("lgg-*.json", "gtsdb-*.json")
 )
 table(
-    ["run", "split", "Dice, test, pooled", "mean Dice a patient", "slices with tumour found"],
+    ["run", "split", "Dice, test, pooled", "mean Dice per patient", "slices with tumour found"],
     [
         [
             name,

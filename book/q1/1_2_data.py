@@ -90,12 +90,8 @@ table(
 # {numref}`fig-1-1` shows five patients, evenly spaced through the list, each with the slice in which the tumour is largest.
 
 # %% mystnb={"figure": {"name": "fig-1-1", "caption": "Five slices of the data set and their masks, not augmented. Simulated data, unless this page was run on the real set."}, "image": {"alt": "Five brain slices in false colour above five black and white masks. In each slice a bright blob, green, yellow or turquoise, inside the brain has the same place and outline as the white area of its mask."}}
-patients = np.unique(dataset.patient_ids)
-chosen = patients[np.linspace(0, len(patients) - 1, 5).astype(int)]
-areas = dataset.native_masks.sum(axis=(1, 2), dtype=np.int64)
-five = [
-    max(np.flatnonzero(dataset.patient_ids == patient), key=areas.__getitem__) for patient in chosen
-]
+largest = np.sort(dataset.largest_tumours(np.arange(len(dataset))))  # in the order of patients
+five = largest[np.linspace(0, len(largest) - 1, 5).astype(int)]
 figures.slices_with_masks(dataset, five)
 
 # %% [markdown]

@@ -71,10 +71,7 @@ table(
 
 # %% mystnb={"figure": {"name": "fig-1-2", "caption": "Five augmented training slices and their masks, after one random draw each: of the five patients with the largest tumours, the slice with the largest. Simulated data, unless this page was run on the real set."}, "image": {"alt": "Five brain slices, turned by quarter turns or mirrored, some brighter or of another tint, above five masks that are turned and mirrored with them."}}
 augmentation = Augmentation(profile.segmentation.seed)
-areas = dataset.native_masks[train].sum(axis=(1, 2), dtype=np.int64)
-largest = train[np.argsort(-areas, kind="stable")]
-_, of_patient = np.unique(dataset.patient_ids[largest], return_index=True)
-five = largest[np.sort(of_patient)[:5]]
+five = dataset.largest_tumours(train)[:5]
 figures.augmented_slices(dataset, five, augmentation)
 
 # %% [markdown]

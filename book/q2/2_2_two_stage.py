@@ -57,7 +57,7 @@ from hw3.detection import ap, comparison, experiment, figures
 from hw3.detection.dataset import GROUPS
 from hw3.detection.error_types import costs, counts, find_errors
 from hw3.sliders import score_slider
-from hw3.tables import Markdown, differences, environment, hours, provenance, table
+from hw3.tables import Markdown, differences, environment, provenance, table
 
 profile = profiles.active()
 settings = profile.faster_rcnn
@@ -140,8 +140,8 @@ Markdown(
 Markdown(
     f"The fourth run leaves ImageNet. It is a quarter as wide, starts from the weights of simulated roads that this page's "
     f"run starts from, and sees {fourth.samples / third.samples:.0f} times as many crops, {1 - fourth.settings['sign_share']:.0%} of them anywhere, in less time: "
-    f"{hours([fourth])} h of training steps instead of {hours([third])}. The fifth goes on from its weights, for {hours([real])} h. Before "
-    f"it begins, the fourth's weights look at all {len(real.data['split']['train'])} training images, and "
+    f"{fourth.device_minutes:.0f} core minutes of training steps instead of {third.device_minutes:.0f}. The fifth goes on from its weights, "
+    f"for {real.device_minutes:.0f} core minutes more. Before it begins, the fourth's weights look at all {len(real.data['split']['train'])} training images, and "
     f"{real.settings['hard_share']:.0%} of the crops are laid around the {real.data['false_alarms']:,} false alarms that they raise there "
     "(hard negatives)."
 )
@@ -255,4 +255,4 @@ score_slider(
 # %% [markdown]
 # ## What this section showed
 #
-# Trained on crops, the detector works on whole images. The report's mean was too low, because a class that cannot exist was averaged in. On real roads it finds nearly all signs, and what its average precision lacks are false alarms; there were more of them as long as the second stage was trained on easier proposals than it is used on. The scores are of one run on each kind of data; how much they vary over seeds is not shown here.
+# Trained on crops, the detector works on whole images. The report's mean was too low, because a class that cannot exist was averaged in. On real roads it finds nearly all signs. Its false alarms became fewer in three steps: harder proposals for the second stage, more crops from anywhere, and crops around its own false alarms. What its average precision lacks now are the false alarms that are left and a few signs that nothing comes near. From the third run to the fourth much changed at once, so that what the start, the width and the crops each brought is not known. The scores are of one run on each kind of data; {doc}`../q3/3_12_seeds` shows what other seeds change.

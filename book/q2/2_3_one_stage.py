@@ -54,7 +54,7 @@ from hw3 import profiles, records
 from hw3.detection import anchors, comparison, experiment, figures
 from hw3.detection.error_types import costs, find_errors
 from hw3.detection.models import total_loss
-from hw3.tables import Markdown, differences, environment, hours, provenance, table
+from hw3.tables import Markdown, differences, environment, provenance, table
 
 profile = profiles.active()
 settings = profile.ssd300
@@ -140,15 +140,15 @@ for ssd.mining in ("image", "batch"):
 table(["mining", "a picture with a sign teaches", "one without a sign teaches"], rows)
 
 # %% [markdown]
-# ## Three runs on the real photographs
+# ## Four runs on the real photographs
 #
-# The run shown above is the third. The three differ in this:
+# The run shown above is the fourth. The four differ in this:
 
 # %% tags=["hide-input"]
 attempts = {
     f"{number} run": records.load(f"../runs/gtsdb-ssd-{number}-run.json")
-    for number in ("first", "second")
-} | {"third run": real}
+    for number in ("first", "second", "third")
+} | {"fourth run": real}
 differences({title: asdict(experiment.settings_of(record)) for title, record in attempts.items()})
 
 # %% tags=["hide-input"]
@@ -161,18 +161,19 @@ comparison.summary(attempts)
 comparison.errors_by_kind(attempts)
 
 # %% tags=["hide-input"]
-first, second = attempts["first run"], attempts["second run"]
+first, second, third = list(attempts.values())[:3]
 Markdown(
     f"The first run laid {1 - first.settings['sign_share']:.0%} of its {first.samples:,} crops anywhere, and learnt next to nothing "
     "from most of them, which was found out only after it had ended. The second sees more crops in smaller steps, most of "
     "them around a sign, and learns from the others too. It also looks at tiles in another way: the first three blocks "
     "of VGG16 see the whole image once, so that a tile's border has its neighbours' pixels where it had zeros.\n\n"
     f"The third leaves ImageNet. It is a quarter as wide and starts from the weights of simulated roads that this page's run "
-    f"starts from. Before it begins, these weights look at all {len(real.data['split']['train'])} training images; "
-    f"{real.settings['hard_share']:.0%} of the crops are laid around the {real.data['false_alarms']:,} false alarms that they raise there "
-    f"(hard negatives). It takes {hours([real])} h of training steps, on {real.hardware['count']} thread; the second took "
-    f"{hours([second])} h on {second.hardware['count']}.\n\n"
-    "The settings of each run were fixed before it began, and it was scored once; but those of the second and the third "
+    f"starts from. Before it begins, these weights look at all {len(third.data['split']['train'])} training images; "
+    f"{third.settings['hard_share']:.0%} of the crops are laid around the {third.data['false_alarms']:,} false alarms that they raise there "
+    f"(hard negatives). It takes {third.device_minutes:.0f} core minutes of training steps; the second took {second.device_minutes:.0f}. "
+    f"The fourth goes on from its weights, with {real.settings['hard_share']:.0%} of the crops around {real.data['false_alarms']:,} "
+    f"false alarms of the third, for {real.device_minutes:.0f} core minutes more.\n\n"
+    "The settings of each run were fixed before it began, and it was scored once; but from the second on they "
     "were chosen after the errors of earlier runs on these same test images had been counted, and no part was "
     "split off for validation. No test image was trained on."
 )
@@ -214,9 +215,7 @@ Markdown(
     f"On real data a detection of some score lies on {hit.sum()} of {len(matches.truths)} signs, but only "
     f"{(hit & sure).sum()} reach a score of 0.5. Missed signs cost {costs(matches, errors)['missed']:.3f} "
     f"of average precision, false alarms on background {costs(matches, errors)['background']:.3f}: the "
-    "detector finds the signs, but ranks some of them below things that are none. Its loss was still falling "
-    f"({real.history[-2]['loss']:.2f} in the last epoch but one, {real.history[-1]['loss']:.2f} in the last), "
-    "so that longer training may help."
+    "detector finds nearly all signs, but ranks some of them below things that are none."
 )
 
 # %% [markdown]
@@ -230,4 +229,4 @@ figures.boxes(dataset, experiment.example_images(ours), ours.evidence["detection
 # %% [markdown]
 # ## What this section showed
 #
-# On native tiles nearly every sign counted above has a default box that covers it. On the whole image made small, most of the real signs have none; this page's simulated images are half as wide, and lose fewer. On real roads the detector finds nearly all signs at some score, and ranks too many of them below false alarms; learning from background in every crop and from more crops made that rarer, and did not end it. The two real runs differ in several settings at once, so that how much each has brought is not known. The scores are of one seed on each kind of data.
+# On native tiles nearly every sign counted above has a default box that covers it. On the whole image made small, most of the real signs have none, and {doc}`../q3/3_5_coverage` measures what that costs; this page's simulated images are half as wide, and lose fewer. On real roads the detector finds nearly all signs at some score, and ranks too many of them below false alarms; learning from background in every crop, from more crops and from its own false alarms made that rarer, and did not end it. The real runs differ in several settings at once, so that how much each has brought is not known. The scores are of one seed on each kind of data.

@@ -100,7 +100,7 @@ experts = json.loads(Path("../published.json").read_text())["segmentation"][1]
 before, after = pairs.mean(axis=0)
 Markdown(
     f"**The leak adds {with_interval(found.mean, found.interval, '+.3f')} to the pooled Dice** (95 % interval over "
-    f"patients, drawn again and again; by seed {', '.join(f'{value:+.3f}' for value in found.seeds)}). The mean Dice a "
+    f"patients, drawn again and again; by seed {', '.join(f'{value:+.3f}' for value in found.seeds)}). The mean Dice per "
     f"patient rises from {before:.3f} to {after:.3f}. For scale, {experts['what']}: {experts['dice']} "
     f"{{cite}}`{experts['source']}`."
 )
@@ -108,7 +108,7 @@ Markdown(
 # %% [markdown]
 # ## A strong network
 #
-# The network of {doc}`../q1/1_6_training` was trained twice with the same settings: on the report's split by slice, and with whole patients held out. Each has test slices of its own, of other patients; so the scores in the table cannot tell what the leak is worth. The slices that neither trained on can: for one network the same patient's other slices were training data, for the other the patient was a stranger. Validation slices count, too, since they chose nothing in these runs: settings were fixed, and the last epoch's weights are scored.
+# The network of {doc}`../q1/1_6_training` was trained twice with the same settings: on the report's split by slice, and with whole patients held out. Each has test slices of its own, of other patients; so the scores in the table cannot tell what the leak is worth. The slices that neither trained on can: for one network the same patient's other slices were training data, for the other the patient was a stranger. Validation slices count, too, since nothing was chosen by them in these runs: settings were fixed, and the last epoch's weights are scored.
 
 # %% tags=["hide-input"]
 by_slice, by_patient = (records.load(f"../runs/lgg-{split}.json") for split in ("slice", "patient"))

@@ -339,6 +339,8 @@ def coverage(boxes_xyxy: np.ndarray, covered: dict[str, np.ndarray], signs: int 
 def predicted_and_measured(panels: dict[str, tuple[dict, dict]]) -> Figure:
     """Figure 3.10: by size, the share of signs that an anchor covers and that a detection finds.
 
+    Two panels a row.
+
     Args:
         panels: by title: the shares covered and the shares found, each by size.
 
@@ -349,8 +351,11 @@ def predicted_and_measured(panels: dict[str, tuple[dict, dict]]) -> Figure:
         ['covered', 'found']
     """
     with report_style():
-        figure, grid = plt.subplots(1, len(panels), figsize=(8, 3), sharey=True, squeeze=False)
-        for axes, (title, shares) in zip(grid[0], panels.items(), strict=True):
+        rows, columns = -(-len(panels) // 2), min(2, len(panels))
+        figure, grid = plt.subplots(
+            rows, columns, figsize=(7, 2.8 * rows), sharey=True, squeeze=False
+        )
+        for axes, (title, shares) in zip(grid.flat, panels.items(), strict=False):
             marks = (("covered", MUTED, "_"), ("found", ONE_STAGE, "o"))
             for own, (name, color, marker) in zip(shares, marks, strict=True):
                 values = [own[size] for size in SIZE_GROUPS]
@@ -365,7 +370,10 @@ def predicted_and_measured(panels: dict[str, tuple[dict, dict]]) -> Figure:
             axes.set_title(title, loc="left")
             axes.set_xticks(range(len(SIZE_GROUPS)), SIZE_LABELS)
             axes.set(ylim=(-0.03, 1.05), xlim=(-0.5, len(SIZE_GROUPS) - 0.5))
-        grid[0, 0].set_ylabel("share of signs")
+        for axes in grid[:, 0]:
+            axes.set_ylabel("share of signs")
+        for axes in grid.flat[len(panels) :]:
+            axes.set_visible(False)
         grid[0, 0].legend(labelcolor="linecolor", loc="lower right")
     return figure
 
