@@ -123,7 +123,7 @@ Markdown("\n".join(f"- {name}: {provenance(record)}" for name, record in shown.i
 # %% [markdown]
 # {numref}`fig-3-10` sets the share of test signs that a default box covers beside the share that some detection finds, at any score, with the right group and an IoU of at least 0.5. The lower panels are the runs on real photographs. Simulated images are half as wide as real ones, so that making them small costs less.
 
-# %% mystnb={"figure": {"name": "fig-3-10", "caption": "SSD300: share of test signs that a default box covers, and share that some detection finds, by size."}, "image": {"alt": "Four panels, whole image and tiles, on simulated and below on real data, each with a bar for the share covered and a dot for the share found at three sizes. On tiles, bars and dots lie near 1. On the whole image the bar of the small signs is far lower than the others, and the dot above it lies between."}}
+# %% mystnb={"figure": {"name": "fig-3-10", "caption": "SSD300: share of test signs that a default box covers, and share that some detection finds, by size."}, "image": {"alt": "Four panels, whole image and tiles, on simulated and below on real data, each with a bar for the share covered and a dot for the share found at three sizes. On tiles, bars and dots lie near 1. On whole images the bar of the small signs is far lower, on real data that of the medium ones as well, and the dots lie above those bars."}}
 panels = {
     f"whole image ({kind})": (trained["whole"], False),
     f"tiles ({kind})": (trained["tiles"], True),
