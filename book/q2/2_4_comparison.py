@@ -59,9 +59,7 @@ two_stage, _ = experiment.run(
     profile.faster_rcnn, dataset, kind=kind, name="faster-rcnn", folder=folder
 )
 one_stage, _ = experiment.run(profile.ssd300, dataset, kind=kind, name="ssd300", folder=folder)
-real_two, real_one = (
-    records.load(f"../runs/gtsdb-{name}.json") for name in ("frcnn", "ssd-tiles")
-)
+real_two, real_one = (records.load(f"../runs/gtsdb-{name}.json") for name in ("frcnn", "ssd-tiles"))
 environment(profile)
 
 # %% [markdown]
