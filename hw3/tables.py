@@ -190,8 +190,9 @@ def _is_number(cell: str) -> bool:
 
 
 def _listed(value: Any) -> str:
-    """A tuple and the list that JSON makes of it are the same setting."""
-    return ", ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+    """A tuple and the list that JSON makes of it are the same setting; a file needs no ending."""
+    listed = ", ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+    return listed.removesuffix(".safetensors")  # else five columns are wider than the page
 
 
 def _shown(cell: Any) -> str:
