@@ -173,4 +173,4 @@ def test_a_command_has_an_option_a_line(record) -> None:
 
 def test_weights_are_named_without_the_ending_of_their_file() -> None:
     runs = {"one": {"weights": "vgg16_features.safetensors"}, "two": {"weights": "coco"}}
-    assert "| weights | vgg16_features | coco |" in str(differences(runs))
+    assert "| weights | vgg16_features | coco |" in str(tables.differences(runs))
