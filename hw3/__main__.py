@@ -109,7 +109,7 @@ def _train(
     options: RunOptions,
 ) -> dict[str, Any]:
     """Run an experiment, say where its files are, and return its results."""
-    settings.check()
+    settings.check()  # before anything is downloaded
     with processes().local_main_process_first():  # which fetches the data; the others find them
         dataset, kind = prepare()
     folder = options.runs or profiles.runs_folder()

@@ -13,7 +13,7 @@ from typing import Literal
 from hw3.errors import InputError
 
 NAMED_WEIGHTS = ("coco", "imagenet", "random")
-"""What a detector can start from besides a file."""
+"""What a network can start from besides a file."""
 ALARM_SCORE = 0.2
 """Score from which a detection on no sign is a false alarm to learn from, see `hard_share`."""
 DETECTION = Path(__file__).parent / "detection"

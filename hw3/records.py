@@ -9,14 +9,13 @@ import hashlib
 import json
 import os
 import platform
-import re
 import shlex
 import subprocess
 import sys
 from dataclasses import dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import torch
 
@@ -125,8 +124,8 @@ def load(path: Path) -> RunRecord:
             raise InputError(f"{path}: {fault}; delete it and train again")
         record = RunRecord(**{name: content[name] for name in _FIELDS})
         for item in fields(RunRecord):
-            kind = type(getattr(RunRecord("", {}, {}, 0), item.name))
-            if kind in (dict, list) and not isinstance(content[item.name], kind):
+            kind = get_origin(item.type)  # dict or list; None for what has no members
+            if kind and not isinstance(content[item.name], kind):
                 raise TypeError(f"{item.name} is no {kind.__name__}")
         return record
     except OSError as error:
@@ -270,9 +269,14 @@ def _command() -> str:
     module = program.name == "__main__.py"
     start = ["python", "-m", program.parent.name] if module else [program.name]
     profile = os.environ.get("HW3_PROFILE")
-    # A folder on somebody's machine says nothing to anybody else.
-    typed = [re.sub(r"^(--[\w-]+=)?/.*/", r"\1", word) for word in sys.argv[1:]]
+    typed = map(_without_folder, sys.argv[1:])
     return f"HW3_PROFILE={profile} " * bool(profile) + shlex.join([*start, *typed])
+
+
+def _without_folder(word: str) -> str:
+    """A folder on somebody's machine says nothing to anybody else."""
+    option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+    return option + equals + (Path(value).name if Path(value).is_absolute() else value)
 
 
 def _commit() -> str:

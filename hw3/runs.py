@@ -13,6 +13,7 @@ from torch import nn
 from hw3 import backbones, records, training, winograd
 from hw3.backbones import load_weights, save_weights
 from hw3.errors import InputError
+from hw3.profiles import NAMED_WEIGHTS
 from hw3.records import RunRecord
 
 Kind = TypeVar("Kind")
@@ -66,7 +67,7 @@ def start_record(
     settings.check()
     chosen = {"model": model} | asdict(settings)
     weights = {"start": chosen[weights_field]}
-    if weights["start"] not in ("coco", "imagenet", "random"):
+    if weights["start"] not in NAMED_WEIGHTS:
         path = Path(weights["start"]).expanduser()
         if not path.is_file():
             raise InputError(

@@ -251,12 +251,12 @@ def test_command_is_what_one_would_type(monkeypatch, program, profile, expected)
 
 def test_command_has_no_folder_of_somebodys_machine(monkeypatch) -> None:
     typed = ["train", "unet", "--record", "/home/me/runs/first.json", "--data", "data/lgg"]
-    typed += ["--runs=/home/me/runs", "--note", "train/test"]
+    typed += ["--runs=/home/me/runs/", "--note", "train/test", "--weights", "/top.pt"]
     monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
     monkeypatch.setattr(sys, "argv", ["/home/me/hw3/__main__.py", *typed])
     monkeypatch.delenv("HW3_PROFILE", raising=False)
     expected = "python -m hw3 train unet --record first.json --data data/lgg --runs=runs"
-    expected += " --note train/test"
+    expected += " --note train/test --weights top.pt"
     assert provenance()["command"] == expected
 
 

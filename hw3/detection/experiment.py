@@ -293,8 +293,8 @@ def false_alarms(found: dict[str, list]) -> list[tuple[int, list[float]]]:
     matches = ap.match(found["truths"], found["detections"])
     detections = matches.detections[find_errors(matches).kinds == "background"]
     detections = detections[detections["score"] >= ALARM_SCORE]
-    corners = np.concatenate([detections["xywh"][:, :2], detections["xywh"][:, :2]], axis=1)
-    corners[:, 2:] += detections["xywh"][:, 2:]
+    xywh = detections["xywh"]
+    corners = np.hstack([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]])
     image_ids = matches.image_ids[detections["image"]].tolist()
     return list(zip(image_ids, corners.tolist(), strict=True))
 
