@@ -175,6 +175,13 @@ def serious_faults(page, axe: str) -> list[str]:
     ]
 
 
+def test_no_table_hides_a_column_on_a_laptop(loaded) -> None:
+    loaded.set_viewport_size({"width": 1280, "height": 900})
+    tables = "[...document.querySelectorAll('.bd-article table')]"
+    hidden = f"{tables}.filter(own => own.scrollWidth > own.clientWidth + 1)"
+    assert loaded.evaluate(f"{hidden}.map(own => own.innerText.slice(0, 40))") == []
+
+
 def test_no_serious_fault_for_readers_with_a_disability(loaded, axe) -> None:
     loaded.set_viewport_size({"width": 1100, "height": 900})
     assert serious_faults(loaded, axe) == []
