@@ -285,11 +285,25 @@ def test_weights_of_a_detector_start_another(kind: str, tmp_path) -> None:
         load_weights(fewer, path)
 
 
-def test_given_weights_freeze_the_batch_norm_and_keep_its_function(tmp_path) -> None:
+def test_a_detectors_batch_norm_is_trained_on_if_it_was_trained(tmp_path) -> None:
     path = tmp_path / "start.safetensors"
     first = small_faster_rcnn()
     first.train()(*batch())
     save_weights(first, path)
+    second = small_faster_rcnn(weights=str(path)).train()
+    norms = [layer for layer in second.modules() if isinstance(layer, nn.BatchNorm2d)]
+    assert norms and all(norm.weight.requires_grad for norm in norms)
+    assert norms[0].num_batches_tracked == 1
+    second(*batch())
+    assert norms[0].num_batches_tracked == 2
+
+
+def test_a_detectors_frozen_batch_norm_stays_so_and_keeps_its_function(tmp_path) -> None:
+    path = tmp_path / "start.pt"
+    first = small_faster_rcnn()
+    first.train()(*batch())
+    state = first.state_dict()
+    torch.save({name: state[name] for name in state if "num_batches_tracked" not in name}, path)
     second = small_faster_rcnn(weights=str(path))
     assert not any(isinstance(layer, nn.BatchNorm2d) for layer in second.modules())
     images = torch.rand(1, 3, 64, 64)

@@ -63,7 +63,7 @@ def build_faster_rcnn(
             and conv5_3 (strides 4 to 16); one more level is pooled from the coarsest.
         weights: "coco" (torchvision's whole detector), "imagenet" (its backbone), "random", or
             the path of a file with either; see `OUTPUTS`. ResNet50's BatchNorm is frozen, as in
-            torchvision, unless the weights are random.
+            torchvision, unless it starts at random or with a file of a detector that trained it.
         anchor_sizes: sides in pixels of the resized image, one tuple a level.
         aspect_ratios: heights over widths of the anchors.
         labels: number of classes, not counting the background.
@@ -98,8 +98,9 @@ def build_faster_rcnn(
     whole = _detector_state(weights, coco, width)
     start = "random" if whole else weights
     if backbone == "resnet50-fpn":
-        norm_layer = nn.BatchNorm2d if weights == "random" else FrozenBatchNorm2d
-        pyramid = _resnet50_fpn(start, width, fpn_channels, frozen_blocks, norm_layer)
+        pyramid = _resnet50_fpn(
+            start, width, fpn_channels, frozen_blocks, _norm_layer(weights, whole)
+        )
         mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     else:
         pyramid = _vgg16_fpn(start, width, fpn_channels, frozen_blocks)
@@ -434,6 +435,13 @@ def _resnet50_fpn(
     levels = {"layer1": "0", "layer2": "1", "layer3": "2", "layer4": "3"}
     inputs = [round(width * outputs) for outputs in (256, 512, 1024, 2048)]
     return BackboneWithFPN(network, levels, inputs, channels)
+
+
+def _norm_layer(weights: str, whole: dict[str, Tensor] | None) -> type[nn.Module]:
+    """What follows ResNet50's convolutions; only a trained BatchNorm counts its batches."""
+    counted = any(name.endswith("num_batches_tracked") for name in whole or ())
+    goes_on = weights == "random" or (counted and weights != "coco")
+    return nn.BatchNorm2d if goes_on else FrozenBatchNorm2d
 
 
 def _narrow(module: nn.Module, width: float, norm: bool = False) -> None:
