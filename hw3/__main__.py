@@ -134,26 +134,35 @@ def _print(line: str) -> None:
         print(line)
 
 
-def evaluate(record: RecordPath, data: str | None = None, weights: Path | None = None) -> None:
+def evaluate(
+    record: RecordPath,
+    data: str | None = None,
+    weights: Path | None = None,
+    tolerance: float = TOLERANCE,
+) -> None:
     """Derive a record's results again from its evidence, and compare.
 
     Args:
         record: a JSON file that train wrote.
         data: also predict anew on this data (a folder or an archive), with --weights.
         weights: the trained weights file.
+        tolerance: difference up to which two numbers agree. Predicted anew on other hardware,
+            scores differ a little.
     """
+    if not tolerance >= 0:  # nor is nan
+        raise InputError(f"--tolerance is {tolerance}: choose 0 or more")
     if (data is None) != (weights is None):
         raise InputError("--data and --weights go together: predicting anew needs both")
     found = records.load(record)
     experiment = _experiment_of(found)
     if weights is not None:
         found.evidence = experiment.predict_evidence(found, data, weights)
-    differences = compare(found.results, experiment.derive_results(found))
+    differences = compare(found.results, experiment.derive_results(found), tolerance)
     for path, before, after in differences:
         print(f"{path}: recorded {before}, now {after}")
     if differences:
-        raise InputError(f"{record}: {len(differences)} entries differ by more than {TOLERANCE}")
-    print(f"{record}: every entry of the results agrees within {TOLERANCE}")
+        raise InputError(f"{record}: {len(differences)} entries differ by more than {tolerance}")
+    print(f"{record}: every entry of the results agrees within {tolerance}")
 
 
 def predict(images: Images, record: Path, weights: Path | None = None, to: Path = Path()) -> None:
@@ -183,17 +192,20 @@ def _experiment_of(record: RunRecord) -> ModuleType:
     return segmentation if record.settings["model"] == "unet" else detection
 
 
-def compare(before: Any, after: Any, path: str = "") -> list[tuple[str, Any, Any]]:
+def compare(
+    before: Any, after: Any, tolerance: float = TOLERANCE, path: str = ""
+) -> list[tuple[str, Any, Any]]:
     """Every leaf of two nested results that differs by more than the tolerance."""
     if isinstance(before, list) and isinstance(after, list):
         before, after = dict(enumerate(before)), dict(enumerate(after))
     if isinstance(before, dict) and isinstance(after, dict):
         differences = []
         for key in dict.fromkeys([*before, *after]):
-            differences += compare(before.get(key), after.get(key), f"{path}.{key}".strip("."))
+            place = f"{path}.{key}".strip(".")
+            differences += compare(before.get(key), after.get(key), tolerance, place)
         return differences
     numbers = all(isinstance(value, int | float) for value in (before, after))
-    same = abs(before - after) <= TOLERANCE if numbers else before == after
+    same = abs(before - after) <= tolerance if numbers else before == after
     return [] if same else [(path, before, after)]
 
 

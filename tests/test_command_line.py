@@ -289,6 +289,18 @@ def test_evaluate_names_what_was_altered(capsys, trained, tmp_path, where, named
         assert out.count("\n") == 1 and f"{path}: 1 entries differ" in err
 
 
+def test_evaluate_within_a_tolerance(capsys, trained, tmp_path) -> None:
+    def change(content: dict) -> None:
+        content["results"]["test"]["dice"] += 0.01
+
+    path = altered(trained, tmp_path / "altered.json", change)
+    assert main(["evaluate", str(path), "--tolerance", "0.02"]) == 0
+    assert "agrees within 0.02" in capsys.readouterr().out
+    assert "differ by more than 0.005" in refused(capsys, "evaluate", path, "--tolerance", "0.005")
+    for tolerance in ("-1", "nan"):
+        assert "choose 0 or more" in refused(capsys, "evaluate", path, "--tolerance", tolerance)
+
+
 def test_evaluate_with_what_does_not_belong_together(capsys, trained, tiny_lgg, tmp_path) -> None:
     weights = trained.with_suffix(".safetensors")
     assert "--weights" in refused(capsys, "evaluate", trained, "--data", tiny_lgg)
