@@ -382,6 +382,22 @@ def test_the_same_seed_twice_says_nothing_of_seeds() -> None:
         comparison.over_seeds({"twice": [*seeds(0.7), *seeds(0.7)]})
 
 
+def test_some_images_are_scored_as_if_there_were_no_others() -> None:
+    whole = record("medium", "large")
+    few = record("medium", "large", images=4)
+    few_scores = ap.scores(ap.match(few.evidence["truths"], few.evidence["detections"]))
+    assert comparison.scores_on(whole, {0, 1, 2, 3}) == few_scores
+    assert comparison.scores_on(whole, range(10))["ap50"] == pytest.approx(
+        ap.mean_average_precision(comparison.matches_of(whole))
+    )
+
+
+@pytest.mark.parametrize("image_ids", [{3, 99}, set()])
+def test_images_without_detections_of_this_run_are_not_scored(image_ids) -> None:
+    with pytest.raises(InputError, match="run was tested on other images than these"):
+        comparison.scores_on(ALL, image_ids)
+
+
 def knows(group: str | None, truths: list[dict], found: list[dict] = ()) -> RunRecord:
     evidence = {"truths": truths, "detections": list(found)}
     return RunRecord("run", {"group": group}, data={}, seed=0, evidence=evidence)

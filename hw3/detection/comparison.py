@@ -1,6 +1,6 @@
 """What runs reached and where they err, and the report's claims as differences with intervals."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -35,6 +35,32 @@ def matches_of(record: RunRecord) -> ap.Matches:
     """
     evidence = record.evidence
     return ap.match(evidence["truths"], evidence["detections"], np.array([0.5]))
+
+
+def scores_on(record: RunRecord, image_ids: Collection[int]) -> dict[str, Any]:
+    """What `ap.scores` gives on some of a run's test images.
+
+    Raises:
+        InputError: if there is none, or one that the run was not tested on.
+
+    Example:
+        The sign of image 7 is found, that of image 8 is not:
+
+        >>> signs = {"boxes_xyxy": [[0, 0, 20, 20]], "labels": [1]}
+        >>> truths = [signs | {"image_id": image_id} for image_id in (7, 8)]
+        >>> found = [{"image_id": 7, "category_id": 1, "bbox": [0, 0, 20, 20], "score": 0.9}]
+        >>> evidence = {"truths": truths, "detections": found}
+        >>> record = RunRecord("ssd300", {}, data={}, seed=0, evidence=evidence)
+        >>> [round(scores_on(record, own)["ap50"], 2) for own in ([7], [8], [7, 8])]
+        [1.0, 0.0, 0.5]
+    """
+    part = {
+        name: [entry for entry in entries if entry["image_id"] in image_ids]
+        for name, entries in record.evidence.items()
+    }
+    if not image_ids or len(part["truths"]) < len(image_ids):
+        raise InputError(f"{record.name} was tested on other images than these")
+    return ap.scores(ap.match(part["truths"], part["detections"]))
 
 
 def summary(runs: dict[str, RunRecord]) -> Markdown:
