@@ -1,0 +1,49 @@
+"""Units that never answer, and the file that the book shows."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import silent_units
+from hw3 import records
+from hw3.detection.models import build_faster_rcnn
+
+
+def test_units_that_were_silenced_are_counted() -> None:
+    torch.manual_seed(0)
+    model = build_faster_rcnn(
+        backbone="vgg16-fpn",
+        weights="random",
+        anchor_sizes=[(16, 24)] * 4,
+        width=0.0625,
+        fpn_channels=8,
+    ).eval()
+    image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    before = silent_units.observe(model, [image])
+    model.roi_heads.box_head.fc6.bias.data[:5] = -1e6
+    model.roi_heads.box_head.fc7.bias.data[:] = -1e6
+    after = silent_units.observe(model, [image, image])
+    assert before["units"] == after["units"] == {"fc6": 64, "fc7": 64}
+    assert before["silent"]["fc6"] < 60
+    assert before["silent"]["fc6"] + 3 <= after["silent"]["fc6"] <= before["silent"]["fc6"] + 5
+    assert after["silent"]["fc7"] == 64
+    assert after["proposals"] == 2 * before["proposals"] > 0
+    assert not model.roi_heads.box_head._forward_pre_hooks
+
+
+def test_the_kept_counts_are_of_committed_runs() -> None:
+    for row in json.loads(silent_units.TARGET.read_text())["runs"]:
+        path = silent_units.TARGET.parent / f"runs/{row['record']}.json"
+        assert set(row["images"]) <= set(records.load(path).data["split"]["test"])
+        assert all(0 <= row["silent"][name] <= row["units"][name] for name in row["units"])
+
+
+@pytest.mark.parametrize("arguments", [[], ["data"], ["data", "run.json"], ["nowhere", "a=b"]])
+def test_a_wrong_call_ends_with_a_sentence(arguments, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(silent_units, "TARGET", tmp_path / "units.json")
+    monkeypatch.setattr("sys.argv", ["silent_units.py", *arguments])
+    with pytest.raises(SystemExit, match=r"RECORD=WEIGHTS|nowhere"):
+        silent_units.main()
+    assert not silent_units.TARGET.exists()

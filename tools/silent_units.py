@@ -1,0 +1,86 @@
+"""Count the box heads' silent units: python tools/silent_units.py DATA RECORD=WEIGHTS ...
+
+A unit behind a ReLU that is 0 for every proposal hands nothing on and gets no gradient. Writes
+book/silent_units.json, since neither the photographs nor the weights are in the book.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hw3 import records, runs, training
+from hw3.detection import experiment
+from hw3.detection.dataset import read_gtsdb
+from hw3.errors import InputError
+
+TARGET = Path(__file__).resolve().parent.parent / "book/silent_units.json"
+IMAGES = 12  # evenly spaced through the test images with signs
+LAYERS = ("fc6", "fc7")
+
+
+def observe(model: nn.Module, images: list[np.ndarray]) -> dict[str, Any]:
+    """How many proposals reach the box head, the size of their features, and its silent units.
+
+    Args:
+        model: a Faster R-CNN in evaluation mode.
+        images: each (height, width, 3) uint8.
+    """
+    head = model.roi_heads.box_head
+    seen: dict[str, list[Tensor]] = {name: [] for name in ("features", *LAYERS)}
+    handles = [
+        getattr(head, name).register_forward_hook(
+            lambda _layer, _inputs, outputs, name=name: seen[name].append(outputs)
+        )
+        for name in LAYERS
+    ]
+    handles.append(
+        head.register_forward_pre_hook(lambda _head, inputs: seen["features"].append(inputs[0]))
+    )
+    with torch.no_grad():
+        for image in images:
+            model([torch.from_numpy(image).permute(2, 0, 1).float() / 255])
+    for handle in handles:
+        handle.remove()
+    found = {name: torch.cat(parts) for name, parts in seen.items()}
+    return {
+        "proposals": len(found["features"]),
+        "feature_deviation": round(found["features"].std().item(), 3),
+        "units": {name: found[name].shape[1] for name in LAYERS},
+        "silent": {name: int((found[name] <= 0).all(0).sum()) for name in LAYERS},
+    }
+
+
+def main() -> None:
+    """Look at each run that is named."""
+    pairs = [pair.split("=") for pair in sys.argv[2:]]
+    if not pairs or any(len(pair) != 2 for pair in pairs):
+        sys.exit(__doc__)
+    try:
+        dataset = read_gtsdb(Path(sys.argv[1]))
+        number = {image_id: index for index, image_id in enumerate(dataset.image_ids)}
+        rows = []
+        for path, weights in (map(Path, pair) for pair in pairs):
+            record = records.load(path)
+            runs.check_weights(record, weights)
+            model = experiment.build(experiment.settings_of(record), "random")
+            model = runs.trained(model, weights, training.make_accelerator("no"))
+            shown = experiment.example_images(record, IMAGES)
+            images = [np.array(dataset.image(number[image_id])) for image_id in shown]
+            rows.append({"record": path.stem, "images": shown} | observe(model, images))
+    except InputError as error:
+        sys.exit(str(error))
+    made = {
+        "made_by": "python tools/silent_units.py",
+        "commit": records.provenance()["commit"],
+        "runs": rows,
+    }
+    TARGET.write_text(json.dumps(made, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
