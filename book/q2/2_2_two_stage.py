@@ -208,7 +208,7 @@ comparison.found_by_group(resnet50)
 comparison.errors_by_kind(networks)
 
 # %% [markdown]
-# Most of what it lacks is the name of a sign that it has found. The cause is in the box head, two layers that look at each proposal. A unit that is 0 for every proposal hands nothing on and gets no gradient, so that it stays silent. Counted on real test images:
+# Most of what it lacks is the name of a sign that it has found. The likely cause lies in the box head, two layers that look at each proposal. A unit that is 0 for every proposal hands nothing on and gets no gradient, so that it stays silent. Counted on real test images:
 
 # %% tags=["hide-input"]
 observed = json.loads(Path("../silent_units.json").read_text())["runs"]
