@@ -81,7 +81,7 @@ recipes = {
 # %% [markdown]
 # ## The runs
 #
-# All are on the official split: 600 images to train on, 300 to test on. {doc}`../q2/2_2_two_stage` and {doc}`../q2/2_3_one_stage` say how their recipes differ; “short” is the small Faster R-CNN of {doc}`3_9_simulated_data`. It and the third SSD300 were run with three seeds. Between the runs of one recipe nothing else differs: the weights at the start are the same, so that a seed decides which crops are seen, in which order and in which light, and not the start.
+# All are on the official split: 600 images to train on, 300 to test on. {doc}`../q2/2_2_two_stage` and {doc}`../q2/2_3_one_stage` say how their recipes differ; “short” is the small Faster R-CNN of {doc}`3_9_simulated_data`. It and the third SSD300 were run with three seeds. Between the runs of one recipe nothing else differs: the weights at the start are the same, and so are the false alarms that SSD300's raise (searched for once), so that a seed decides which crops are seen, in which order and in which light, and not the start.
 
 # %% tags=["hide-input"]
 Markdown(
