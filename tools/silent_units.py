@@ -1,4 +1,4 @@
-"""Count the box heads' silent units: python tools/silent_units.py DATA RECORD=WEIGHTS ...
+"""Count the box heads' silent units: python tools/silent_units.py RECORD=WEIGHTS=DATA ...
 
 A unit behind a ReLU that is 0 for every proposal hands nothing on and gets no gradient. Writes
 book/silent_units.json, since neither the photographs nor the weights are in the book.
@@ -57,19 +57,18 @@ def observe(model: nn.Module, images: list[np.ndarray]) -> dict[str, Any]:
 
 def main() -> None:
     """Look at each run that is named."""
-    pairs = [pair.split("=") for pair in sys.argv[2:]]
-    if not pairs or any(len(pair) != 2 for pair in pairs):
+    named = [own.split("=") for own in sys.argv[1:]]
+    if not named or any(len(own) != 3 for own in named):
         sys.exit(__doc__)
     try:
-        dataset = read_gtsdb(Path(sys.argv[1]))
-        number = {image_id: index for index, image_id in enumerate(dataset.image_ids)}
         rows = []
-        for path, weights in (map(Path, pair) for pair in pairs):
-            record = records.load(path)
+        for path, weights, data in (map(Path, own) for own in named):
+            record, dataset = records.load(path), read_gtsdb(data)
             runs.check_weights(record, weights)
             model = experiment.build(experiment.settings_of(record), "random")
             model = runs.trained(model, weights, training.make_accelerator("no"))
             shown = experiment.example_images(record, IMAGES)
+            number = {image_id: index for index, image_id in enumerate(dataset.image_ids)}
             images = [np.array(dataset.image(number[image_id])) for image_id in shown]
             rows.append({"record": path.stem, "images": shown} | observe(model, images))
     except InputError as error:
