@@ -97,9 +97,9 @@ table(
     [
         [
             name,
-            run.weights["start"],
-            f"`{run.weights['start_sha256'][:16]}…`" if run.weights.get("start_sha256") else None,
-            f"`{run.weights['sha256'][:16]}…`",
+            run.weights["start"].removesuffix(".safetensors"),
+            f"`{run.weights['start_sha256'][:12]}…`" if run.weights.get("start_sha256") else None,
+            f"`{run.weights['sha256'][:12]}…`",
         ]
         for name, run in runs.items()
     ],
