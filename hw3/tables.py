@@ -143,7 +143,8 @@ def provenance(record: RunRecord) -> Markdown:
     note = f", {data['note']}" if data.get("note") else ""
     unit = "slices" if "slices" in data else "images"
     what = f"{data[unit]:,} {unit}, split `{record.settings['split']}`, seed {record.seed}"
-    how = f"{len(record.history)} epochs, {hours([record])} h of training steps"
+    epochs = len(record.history)
+    how = f"{epochs} epoch{'s' * (epochs != 1)}, {hours([record])} h of training steps"
     made = f"torch {versions['torch']}; commit `{record.commit[:10]}`{record.commit[40:]}"
     return Markdown(
         f"**{data['kind'].capitalize()} data**{note}; {what}; {how} on {device}; {made}."

@@ -7,24 +7,19 @@ import pytest
 import torch
 
 import silent_units
-from hw3 import records
-from hw3.detection.models import build_faster_rcnn
+from hw3 import profiles, records
+from hw3.detection import experiment
 
 
 def test_units_that_were_silenced_are_counted() -> None:
     torch.manual_seed(0)
-    model = build_faster_rcnn(
-        backbone="vgg16-fpn",
-        weights="random",
-        anchor_sizes=[(16, 24)] * 4,
-        width=0.0625,
-        fpn_channels=8,
-    ).eval()
+    settings = profiles.SMOKE.faster_rcnn
+    model = experiment.build(settings, "random")
     image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
-    before = silent_units.observe(model, [image])
+    before = silent_units.observe(settings, model, [image])
     model.roi_heads.box_head.fc6.bias.data[:5] = -1e6
     model.roi_heads.box_head.fc7.bias.data[:] = -1e6
-    after = silent_units.observe(model, [image, image])
+    after = silent_units.observe(settings, model, [image, image])
     assert before["units"] == after["units"] == {"fc6": 64, "fc7": 64}
     assert before["silent"]["fc6"] < 60
     assert before["silent"]["fc6"] + 3 <= after["silent"]["fc6"] <= before["silent"]["fc6"] + 5

@@ -115,6 +115,7 @@ def test_provenance_says_where_the_numbers_come_from(record) -> None:
         "**Real data**, mirror; 900 images, split `random`, seed 7; 20 epochs, 0:00:09 h of "
         "training steps on 2 × Example GPU; torch 2.9.0; commit `unknown`."
     )
+    assert "; 1 epoch, 0:" in tables.provenance(replace(real, history=real.history[:1]))
 
 
 def test_provenance_hides_neither_changes_nor_a_single_thread(record) -> None:

@@ -17,17 +17,21 @@ from hw3 import records, runs, training
 from hw3.detection import experiment
 from hw3.detection.dataset import read_gtsdb
 from hw3.errors import InputError
+from hw3.profiles import FasterRcnnSettings
 
 TARGET = Path(__file__).resolve().parent.parent / "book/silent_units.json"
 IMAGES = 12  # evenly spaced through the test images with signs
 LAYERS = ("fc6", "fc7")
 
 
-def observe(model: nn.Module, images: list[np.ndarray]) -> dict[str, Any]:
+def observe(
+    settings: FasterRcnnSettings, model: nn.Module, images: list[np.ndarray]
+) -> dict[str, Any]:
     """How many proposals reach the box head, the size of their features, and its silent units.
 
     Args:
-        model: a Faster R-CNN in evaluation mode.
+        settings: of the model.
+        model: in evaluation mode.
         images: each (height, width, 3) uint8.
     """
     head = model.roi_heads.box_head
@@ -41,9 +45,8 @@ def observe(model: nn.Module, images: list[np.ndarray]) -> dict[str, Any]:
     handles.append(
         head.register_forward_pre_hook(lambda _head, inputs: seen["features"].append(inputs[0]))
     )
-    with torch.no_grad():
-        for image in images:
-            model([torch.from_numpy(image).permute(2, 0, 1).float() / 255])
+    for image in images:
+        experiment.detect(settings, model, image)
     for handle in handles:
         handle.remove()
     found = {name: torch.cat(parts) for name, parts in seen.items()}
@@ -65,12 +68,17 @@ def main() -> None:
         for path, weights, data in (map(Path, own) for own in named):
             record, dataset = records.load(path), read_gtsdb(data)
             runs.check_weights(record, weights)
-            model = experiment.build(experiment.settings_of(record), "random")
+            settings = experiment.settings_of(record)
+            if not isinstance(settings, FasterRcnnSettings):
+                raise InputError(f"{path}: no run of Faster R-CNN, which alone has a box head")
+            if dataset.fingerprint != record.data["fingerprint"]:
+                raise InputError(f"{data}: these are not the data of record {record.name}")
+            model = experiment.build(settings, "random")
             model = runs.trained(model, weights, training.make_accelerator("no"))
             shown = experiment.example_images(record, IMAGES)
             number = {image_id: index for index, image_id in enumerate(dataset.image_ids)}
-            images = [np.array(dataset.image(number[image_id])) for image_id in shown]
-            rows.append({"record": path.stem, "images": shown} | observe(model, images))
+            images = [dataset.image(number[image_id]) for image_id in shown]
+            rows.append({"record": path.stem, "images": shown} | observe(settings, model, images))
     except InputError as error:
         sys.exit(str(error))
     made = {
