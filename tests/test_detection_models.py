@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torchvision.models import ResNet50_Weights
+from torchvision.models import ResNet50_Weights, resnet50
 from torchvision.models.detection import (
     FasterRCNN_ResNet50_FPN_Weights,
     SSD300_VGG16_Weights,
@@ -248,6 +248,8 @@ def test_contradicting_settings_are_refused(tmp_path) -> None:
         small_faster_rcnn(anchor_sizes=FOUR_LEVELS)
     with pytest.raises(InputError, match="256 fpn_channels"):
         small_faster_rcnn(weights="coco", width=1.0)
+    with pytest.raises(InputError, match="no fpn_norm"):
+        small_faster_rcnn(weights="coco", width=1.0, fpn_channels=256, fpn_norm=True)
     path = tmp_path / "vgg16.safetensors"
     save_weights(vgg16_features("random"), path)
     with pytest.raises(InputError, match=r"vgg16\.safetensors are for width 1, not 0\.0625"):
@@ -296,6 +298,30 @@ def test_a_detectors_batch_norm_is_trained_on_if_it_was_trained(tmp_path) -> Non
     assert norms[0].num_batches_tracked == 1
     second(*batch())
     assert norms[0].num_batches_tracked == 2
+
+
+@pytest.mark.parametrize("kind", ["faster-rcnn", "faster-rcnn vgg16"])
+def test_a_pyramids_batch_norm_makes_features_ordinary(kind: str) -> None:
+    plain, normalised = (SMALL[kind](fpn_norm=own).backbone.train() for own in (False, True))
+    assert not [layer for layer in plain.fpn.modules() if isinstance(layer, nn.BatchNorm2d)]
+    norms = [layer for layer in normalised.fpn.modules() if isinstance(layer, nn.BatchNorm2d)]
+    levels = 4 if kind == "faster-rcnn" else 3
+    assert [norm.num_features for norm in norms] == [16] * 2 * levels  # inner and outer layers
+    for features in list(normalised(torch.rand(2, 3, 96, 96)).values())[:levels]:
+        mean, deviation = features.mean((0, 2, 3)), features.std((0, 2, 3), correction=0)
+        torch.testing.assert_close(mean, torch.zeros(16), atol=1e-4, rtol=0)
+        torch.testing.assert_close(deviation, torch.ones(16), atol=1e-2, rtol=0)
+
+
+def test_a_pyramids_batch_norm_does_not_thaw_that_of_the_backbone(tmp_path) -> None:
+    image_net, detector = tmp_path / "imagenet.safetensors", tmp_path / "detector.safetensors"
+    save_weights(resnet50(), image_net)
+    settings = dict(width=1.0, fpn_norm=True)
+    save_weights(small_faster_rcnn(weights=str(image_net), **settings), detector)
+    again = small_faster_rcnn(weights=str(detector), **settings)
+    assert [layer for layer in again.modules() if isinstance(layer, nn.BatchNorm2d)]
+    body = again.backbone.body.modules()
+    assert not [layer for layer in body if isinstance(layer, nn.BatchNorm2d)]
 
 
 def test_a_detectors_frozen_batch_norm_stays_so_and_keeps_its_function(tmp_path) -> None:

@@ -64,7 +64,8 @@ def test_the_kept_weights_are_those_of_their_record(model):
     settings = SETTINGS[model]
     with safetensors.safe_open(settings.weights, "pt") as file:
         assert file.metadata() == {"run": record.stem}
-    for name in ("width", "tiles", "backbone", "fpn_channels", "anchor_sizes", "image_size"):
+    shape = ("width", "tiles", "backbone", "fpn_channels", "fpn_norm", "anchor_sizes", "image_size")
+    for name in shape:
         if hasattr(settings, name):
             assert getattr(experiment.settings_of(record), name) == getattr(settings, name)
     assert record.results["ap50"] > 0.5

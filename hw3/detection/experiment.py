@@ -187,6 +187,7 @@ def build(settings: DetectionSettings, weights: str) -> nn.Module:
         image_size=settings.image_size,
         width=settings.width,
         fpn_channels=settings.fpn_channels,
+        fpn_norm=settings.fpn_norm,
         rois_per_image=settings.rois_per_image,
         proposals=settings.proposals,
         frozen_blocks=settings.frozen_blocks,

@@ -51,6 +51,7 @@ def build_faster_rcnn(
     image_size: tuple[int, int] | None = None,
     width: float = 1.0,
     fpn_channels: int = 256,
+    fpn_norm: bool = False,
     frozen_blocks: int = 2,
     rois_per_image: int = 512,
     proposals: int = 2000,
@@ -71,6 +72,9 @@ def build_faster_rcnn(
         width: share of the backbone's channels and of the box head's 1024. Below 1, VGG16 gets
             BatchNorm, without which it hardly trains from random weights.
         fpn_channels: channels of each level of the pyramid.
+        fpn_norm: BatchNorm after each of the pyramid's convolutions, as in torchvision's second
+            version. Without it, features grow from stage to stage of a ResNet50 that starts at
+            random, and large features silence the box head.
         frozen_blocks: how many of the backbone's five blocks, from the first, are not trained.
         rois_per_image: proposals drawn from an image for the box head's loss.
         proposals: best proposals of a training image, of which those are drawn.
@@ -92,18 +96,17 @@ def build_faster_rcnn(
     levels = 5 if backbone == "resnet50-fpn" else 4
     if len(anchor_sizes) != levels:
         raise InputError(f"anchor_sizes has {len(anchor_sizes)} levels, {backbone} has {levels}")
-    if weights == "coco" and (backbone, fpn_channels) != ("resnet50-fpn", 256):
-        raise InputError("weights coco are for resnet50-fpn with 256 fpn_channels")
+    if weights == "coco" and (backbone, fpn_channels, fpn_norm) != ("resnet50-fpn", 256, False):
+        raise InputError("weights coco are for resnet50-fpn with 256 fpn_channels, no fpn_norm")
     coco = faster_rcnn.FasterRCNN_ResNet50_FPN_Weights.COCO_V1
     whole = _detector_state(weights, coco, width)
     start = "random" if whole else weights
+    fpn = {"out_channels": fpn_channels, "norm_layer": nn.BatchNorm2d if fpn_norm else None}
     if backbone == "resnet50-fpn":
-        pyramid = _resnet50_fpn(
-            start, width, fpn_channels, frozen_blocks, _norm_layer(weights, whole)
-        )
+        pyramid = _resnet50_fpn(start, width, frozen_blocks, _norm_layer(weights, whole), fpn)
         mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     else:
-        pyramid = _vgg16_fpn(start, width, fpn_channels, frozen_blocks)
+        pyramid = _vgg16_fpn(start, width, frozen_blocks, fpn)
         mean, std = VGG16_MEAN, VGG16_STD
     head_channels = round(width * 1024)
     model = faster_rcnn.FasterRCNN(
@@ -412,18 +415,24 @@ class _ScaledPyramid(BackboneWithFPN):
         return self.fpn({level: 0.02 * features for level, features in self.body(x).items()})
 
 
-def _vgg16_fpn(weights: str, width: float, channels: int, frozen_blocks: int) -> BackboneWithFPN:
+def _vgg16_fpn(
+    weights: str, width: float, frozen_blocks: int, fpn: dict[str, Any]
+) -> BackboneWithFPN:
     features = vgg16_features(weights)
     _narrow(features, width, norm=True)
     features[: (0, 5, 10, 17, 24, 31)[frozen_blocks]].requires_grad_(False)
     levels = {"15": "0", "22": "1", "29": "2"}
     inputs = [round(width * outputs) for outputs in (256, 512, 512)]
     pyramid = _ScaledPyramid if width == 1.0 else BackboneWithFPN  # BatchNorm has scaled already
-    return pyramid(features, levels, inputs, channels)
+    return pyramid(features, levels, inputs, **fpn)
 
 
 def _resnet50_fpn(
-    weights: str, width: float, channels: int, frozen_blocks: int, norm_layer: type[nn.Module]
+    weights: str,
+    width: float,
+    frozen_blocks: int,
+    norm_layer: type[nn.Module],
+    fpn: dict[str, Any],
 ) -> BackboneWithFPN:
     network = resnet50(norm_layer=norm_layer)
     if weights == "imagenet":
@@ -434,12 +443,13 @@ def _resnet50_fpn(
     nn.Sequential(*network.children())[: (0, 4, 5, 6, 7, 8)[frozen_blocks]].requires_grad_(False)
     levels = {"layer1": "0", "layer2": "1", "layer3": "2", "layer4": "3"}
     inputs = [round(width * outputs) for outputs in (256, 512, 1024, 2048)]
-    return BackboneWithFPN(network, levels, inputs, channels)
+    return BackboneWithFPN(network, levels, inputs, **fpn)
 
 
 def _norm_layer(weights: str, whole: dict[str, Tensor] | None) -> type[nn.Module]:
     """What follows ResNet50's convolutions; only a trained BatchNorm counts its batches."""
-    counted = any(name.endswith("num_batches_tracked") for name in whole or ())
+    body = [name for name in whole or () if name.startswith("backbone.body.")]
+    counted = any(name.endswith("num_batches_tracked") for name in body)
     goes_on = weights == "random" or (counted and weights != "coco")
     return nn.BatchNorm2d if goes_on else FrozenBatchNorm2d
 
