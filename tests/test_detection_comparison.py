@@ -355,7 +355,15 @@ def seeds(*values: float, **changes) -> list[RunRecord]:
 def test_over_seeds_both_kinds_of_chance_are_told() -> None:
     rows = str(comparison.over_seeds({"three": seeds(0.7, 0.8, 0.9), "one": seeds(0.5)}))
     three, one = ([cell.strip() for cell in row.split("|")[1:-1]] for row in rows.split("\n")[2:])
-    assert three == ["three", "80", "4.0", "0.700, 0.800, 0.900", "0.800", "± 0.100", "± 0.150"]
+    assert three == [
+        "three",
+        "80",
+        "2.0, 4.0, 6.0",
+        "0.700, 0.800, 0.900",
+        "0.800",
+        "± 0.100",
+        "± 0.150",
+    ]
     assert one == ["one", "80", "2.0", "0.500", "0.500", "–", "± 0.150"]
 
 
@@ -465,11 +473,30 @@ def test_seeds_may_draw_the_split_and_raise_other_numbers_of_false_alarms() -> N
     assert "0.700, 0.800" in str(comparison.over_seeds({"random split": runs}))
 
 
-def test_another_processor_is_no_other_seed() -> None:
+def test_seeds_that_go_on_from_their_own_earlier_run_are_alike() -> None:
+    earlier, runs = seeds(0.5, 0.6), seeds(0.7, 0.8)
+    for before, run in zip(earlier, runs, strict=True):
+        before.weights["sha256"] = run.weights["start_sha256"] = f"made by {before.seed}"
+        run.settings["weights"] = f"seed{before.seed}.safetensors"
+    with pytest.raises(InputError, match="two: its runs differ in more than their seed"):
+        comparison.over_seeds({"two": runs})
+    row = str(comparison.over_seeds({"two": runs}, {"two": earlier})).split("\n")[2]
+    cells = [cell.strip() for cell in row.split("|")[1:-1]]
+    assert cells[:4] == ["two", "160", "4.0, 8.0", "0.700, 0.800"]
+    with pytest.raises(InputError, match="two: its runs do not go on from the runs before"):
+        comparison.over_seeds({"two": runs}, {"two": earlier[::-1]})
+    runs[1].settings["epochs"] = 99
+    with pytest.raises(InputError, match="two: its runs differ in more than their seed"):
+        comparison.over_seeds({"two": runs}, {"two": earlier})
+    earlier[1].settings["epochs"] = 99
+    with pytest.raises(InputError, match="two, before: its runs differ in more than their seed"):
+        comparison.over_seeds({"two": runs}, {"two": earlier})
+
+
+def test_another_processor_does_not_part_the_seeds_of_a_recipe() -> None:
     runs = seeds(0.7, 0.8)
-    runs[1].hardware = {"device": "A100", "count": 1}
-    with pytest.raises(InputError, match="differ in more than their seed"):
-        comparison.over_seeds({"mixed": runs})
+    runs[1].hardware = {"device": "CPU, a faster one", "count": 1}
+    assert "2.0, 2.0" in str(comparison.over_seeds({"mixed": runs}))
 
 
 @pytest.mark.parametrize(

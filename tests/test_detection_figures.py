@@ -306,19 +306,27 @@ def test_each_run_is_a_point_at_its_minutes_in_the_colour_of_its_detector() -> N
         "long": [run("faster-rcnn", 0, 600, 0.875)],
         "SSD300, tiles": [run("ssd300", 0, 300, 0.625)],
     }
-    before = {"long": recipes["short"][1]}
+    before = {"long": [recipes["short"][1]]}
     (axes,) = drawn(figures.minutes(recipes, before, {"theirs": 0.95})).axes
     assert [own.get_offsets().tolist() for own in axes.collections] == [
-        [[1, 0.75], [2, 0.5]],
+        [[1, 0.75]],
+        [[2, 0.5]],
         [[12, 0.875]],
         [[5, 0.625]],
     ]
     assert [to_hex(own.get_facecolor()[0]) for own in axes.collections] == [
-        color.lower() for color in (TWO_STAGE, TWO_STAGE, ONE_STAGE)
+        color.lower() for color in (TWO_STAGE, TWO_STAGE, TWO_STAGE, ONE_STAGE)
     ]
     assert [text.get_text() for text in axes.texts] == ["theirs", "short", "long", "tiles"]
     assert [own.get_text() for own in axes.get_legend().get_texts()] == ["Faster R-CNN", "SSD300"]
     assert [*axes.lines[0].get_ydata()] == [0.95, 0.95]
+    assert [line.get_xydata().tolist() for line in axes.lines[1:2]] == [[[1, 0.75], [2, 0.5]]]
+    recipes["long"][0].hardware["device"] = "a faster CPU"
+    (axes,) = drawn(figures.minutes(recipes, before, {})).axes
+    labels = [own.get_text() for own in axes.get_legend().get_texts()]
+    assert labels == ["Faster R-CNN", "SSD300", "CPU", "a faster CPU"]
+    shapes = [len(own.get_paths()[0]) for own in axes.collections]
+    assert shapes[0] == shapes[1] == shapes[3] != shapes[2]
 
 
 def test_coverage_is_the_mean_of_neighbours_in_width() -> None:

@@ -308,18 +308,22 @@ def margins(
     return found
 
 
-def over_seeds(recipes: dict[str, Sequence[RunRecord]]) -> Markdown:
+def over_seeds(
+    recipes: dict[str, Sequence[RunRecord]], before: dict[str, Sequence[RunRecord]] | None = None
+) -> Markdown:
     """A table of AP at IoU 0.5 over runs that differ in their seed alone, a row a recipe.
 
     The last two columns are the two kinds of chance: the standard deviation over seeds, and, as
     the mean of the runs, half of the 95 % interval over images.
 
     Args:
-        recipes: by name, one run or more with different seeds, all with a defined AP.
+        recipes: by name, one run or more with different seeds, all with a defined AP. They may
+            have run on different processors, which changes a run about as another seed does.
+        before: by name, the run that each run goes on from, if it does; crops and minutes count.
 
     Raises:
         InputError: if there is no run of a recipe, or its AP is undefined, or its runs differ in
-            something else (another kind of processor counts) or share a seed.
+            something else or share a seed, or a run does not go on from the one given.
 
     Example:
         >>> settings = [{"model": "ssd300", "seed": seed} for seed in (0, 1)]
@@ -330,28 +334,31 @@ def over_seeds(recipes: dict[str, Sequence[RunRecord]]) -> Markdown:
         ...     run.history, run.seconds_training = [{"samples": 80}], 45.0
         ...     run.hardware = {"device": "CPU", "count": 2}
         >>> print(over_seeds({"short": runs}))
-        | recipe | crops | core minutes | AP of each seed | mean | deviation over seeds | ... |
+        | recipe | crops | core minutes of each | AP of each | mean | deviation over seeds | ... |
         | :-- | --: | --: | --: | --: | --: | --: |
-        | short | 80 | 1.5 | 0.750, 0.875 | 0.812 | ± 0.088 | ± 0.125 |
+        | short | 80 | 1.5, 1.5 | 0.750, 0.875 | 0.812 | ± 0.088 | ± 0.125 |
     """
     rows = []
     for name, runs in recipes.items():
-        _check_seeds(name, runs)
+        earlier = (before or {}).get(name, ())
+        _check_seeds(name, runs, earlier)
+        chains = list(zip(runs, earlier, strict=True)) if earlier else [(run,) for run in runs]
+        minutes = [sum(run.device_minutes for run in chain) for chain in chains]
         values = np.array([run.results["ap50"] for run in runs])
         low, high = np.mean([run.results["ap50_interval"] for run in runs], axis=0)
         rows.append(
             [
                 name,
-                runs[0].samples,
-                f"{np.mean([run.device_minutes for run in runs]):.1f}",
+                sum(run.samples for run in chains[0]),
+                ", ".join(f"{own:.1f}" for own in minutes),
                 ", ".join(f"{value:.3f}" for value in values),
                 f"{values.mean():.3f}",
                 f"± {values.std(ddof=1):.3f}" if len(values) > 1 else None,
                 f"± {(high - low) / 2:.3f}",
             ]
         )
-    header = ["recipe", "crops", "core minutes", "AP of each seed", "mean", "deviation over seeds"]
-    return table([*header, "margin over images"], rows)
+    header = ["recipe", "crops", "core minutes of each", "AP of each", "mean"]
+    return table([*header, "deviation over seeds", "margin over images"], rows)
 
 
 def joined(runs: Sequence[RunRecord]) -> RunRecord:
@@ -427,18 +434,22 @@ def nearly_equal(low: float, high: float) -> str:
     return "fails" if low > NEARLY or high < -NEARLY else "not decided"
 
 
-def _check_seeds(name: str, runs: Sequence[RunRecord]) -> None:
+def _check_seeds(name: str, runs: Sequence[RunRecord], earlier: Sequence[RunRecord] = ()) -> None:
+    if not runs or any(run.results["ap50"] is None for run in runs):
+        raise InputError(f"{name}: give one run or more, each with a defined AP")
+    if earlier:
+        _check_seeds(f"{name}, before", earlier)
+        pairs = [(run.seed, run.weights.get("start_sha256")) for run in runs]
+        if pairs != [(run.seed, run.weights.get("sha256")) for run in earlier]:
+            raise InputError(f"{name}: its runs do not go on from the runs before, seed by seed")
     alike = [
         (
-            replace(settings_of(run), seed=0),
+            replace(settings_of(run), seed=0, **({"weights": "before"} if earlier else {})),
             run.data["fingerprint"],
-            run.weights.get("start_sha256"),
-            run.hardware["device"],
+            None if earlier else run.weights.get("start_sha256"),
         )
         for run in runs
     ]
-    if not runs or any(run.results["ap50"] is None for run in runs):
-        raise InputError(f"{name}: give one run or more, each with a defined AP")
     if any(own != alike[0] for own in alike):
         raise InputError(f"{name}: its runs differ in more than their seed")
     if len({run.seed for run in runs}) < len(runs):

@@ -253,15 +253,16 @@ def margins(images: Sequence[int], found: dict[str, list[float]]) -> Figure:
 
 def minutes(
     recipes: dict[str, Sequence[RunRecord]],
-    before: dict[str, RunRecord],
+    before: dict[str, Sequence[RunRecord]],
     published: dict[str, float],
 ) -> Figure:
     """Figure 3.16: AP at IoU 0.5 against minutes of training on one core, a point a run.
 
     Args:
         recipes: by name, the runs that differ in their seed alone; a line joins them. What follows
-            a comma in the name stands beside them, and the colour says which detector it is.
-        before: by name, the run that a recipe goes on from, whose minutes count, too.
+            a comma in the name stands beside them, and the colour says which detector it is, the
+            marker which device ran it.
+        before: by name, the run that each run goes on from, whose minutes count, too.
         published: AP of others, by what they did, drawn as lines across.
 
     Example:
@@ -271,9 +272,11 @@ def minutes(
         >>> axes = minutes({"SSD300, short": runs}, {}, {"published": 0.875}).axes[0]
         >>> [text.get_text() for text in axes.texts]
         ['published', 'short']
-        >>> axes.collections[0].get_offsets().tolist()
-        [[10.0, 0.75], [10.0, 0.8125]]
+        >>> [points.get_offsets().tolist() for points in axes.collections]
+        [[[10.0, 0.75]], [[10.0, 0.8125]]]
     """
+    devices = dict.fromkeys(run.hardware["device"] for runs in recipes.values() for run in runs)
+    markers = dict(zip(devices, "osD^v", strict=False))
     detectors = {"faster-rcnn": ("Faster R-CNN", TWO_STAGE), "ssd300": ("SSD300", ONE_STAGE)}
     with report_style():
         figure, axes = plt.subplots(figsize=(7, 4))
@@ -283,14 +286,19 @@ def minutes(
             axes.annotate(name, (1, own), color=MUTED, fontsize=8, **place)
         for number, (name, runs) in enumerate(recipes.items()):
             label, color = detectors[runs[0].settings["model"]]
-            earlier = before[name].device_minutes if name in before else 0
-            times = [earlier + run.device_minutes for run in runs]
+            chains = zip(runs, before[name], strict=True) if name in before else zip(runs)
+            times = [sum(run.device_minutes for run in chain) for chain in chains]
             values = [run.results["ap50"] for run in runs]
-            axes.scatter(times, values, s=26, color=color, alpha=0.8, label=label, zorder=3)
+            for run, *point in zip(runs, times, values, strict=True):
+                marker = markers[run.hardware["device"]]
+                points = {"s": 26, "alpha": 0.8, "marker": marker, "zorder": 3}
+                axes.scatter(*point, color=color, label=label, **points)
             axes.plot(times, values, color=color, linewidth=1)
             beside = {"textcoords": "offset points", "color": color, "fontsize": 8, "va": "center"}
             place = (max(times), sum(values) / len(values))
             axes.annotate(name.split(", ")[-1], place, (7, (5, -5)[number % 2]), **beside)
+        for device, marker in markers.items() if len(markers) > 1 else ():
+            axes.plot([], [], marker, color=MUTED, label=device)
         handles = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
         axes.legend(handles.values(), handles, labelcolor="linecolor", loc="lower left")
         axes.set(
