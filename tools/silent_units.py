@@ -1,7 +1,8 @@
 """Count the box heads' silent units: python tools/silent_units.py RECORD=WEIGHTS=DATA ...
 
 A unit behind a ReLU that is 0 for every proposal hands nothing on and gets no gradient. Writes
-book/silent_units.json, since neither the photographs nor the weights are in the book.
+book/silent_units.json, since neither the photographs nor the weights are in the book; what it
+holds of other records stays, as their weights may be on another machine.
 """
 
 import json
@@ -78,14 +79,13 @@ def main() -> None:
             shown = experiment.example_images(record, IMAGES)
             number = {image_id: index for index, image_id in enumerate(dataset.image_ids)}
             images = [dataset.image(number[image_id]) for image_id in shown]
-            rows.append({"record": path.stem, "images": shown} | observe(settings, model, images))
+            row = {"record": path.stem, "commit": records.provenance()["commit"], "images": shown}
+            rows.append(row | observe(settings, model, images))
     except InputError as error:
         sys.exit(str(error))
-    made = {
-        "made_by": "python tools/silent_units.py",
-        "commit": records.provenance()["commit"],
-        "runs": rows,
-    }
+    kept = json.loads(TARGET.read_text())["runs"] if TARGET.exists() else []
+    runs_by_name = {row["record"]: row for row in [*kept, *rows]}
+    made = {"made_by": "python tools/silent_units.py", "runs": list(runs_by_name.values())}
     TARGET.write_text(json.dumps(made, indent=1) + "\n")
 
 
