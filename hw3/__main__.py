@@ -34,6 +34,7 @@ def data_lgg(source: str = "kaggle", to: Path | None = None) -> None:
     pairs = dataset.find_slices(folder)
     patients = {image.parent.name for image, _ in pairs}
     print(f"{folder}: {len(pairs)} slices of {len(patients)} patients, each with its mask")
+    print(f"train on them with --data {folder}")
 
 
 def data_gtsdb(source: str = "download", to: Path | None = None) -> None:
@@ -49,6 +50,7 @@ def data_gtsdb(source: str = "download", to: Path | None = None) -> None:
     for notice in found.notices:
         print(notice)
     print(f"{found.folder}: {len(found)} images, {sum(map(len, found.labels))} signs")
+    print(f"train on them with --data {found.folder}")
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,7 @@ def evaluate(
 def predict(images: Images, record: Path, weights: Path | None = None, to: Path = Path()) -> None:
     """Use a trained model on images of your own.
 
-    A U-Net writes <name>_mask.png and <name>_overlay.png; a detector <name>.json with all
+    A U-Net writes <name>_predicted.png and <name>_overlay.png; a detector <name>.json with all
     detections, and <name>_boxes.png with those that have a score of at least 0.5.
 
     Args:

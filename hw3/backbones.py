@@ -75,7 +75,7 @@ def fetch_state(weights: WeightsEnum) -> dict[str, Tensor]:
     try:
         return weights.get_state_dict(progress=sys.stderr.isatty(), check_hash=True)
     except (OSError, RuntimeError) as error:
-        remedy = "fetch it elsewhere and give the file's path instead, or take random weights"
+        remedy = f"put the file into {torch.hub.get_dir()}/checkpoints, or take random weights"
         raise InputError(f"{weights}: no download from {weights.url} ({error}); {remedy}") from None
 
 

@@ -42,6 +42,13 @@ def _check_range(settings: object, low: float, high: float, *names: str) -> None
         raise InputError(f"{', '.join(faults)}: choose {low} to {high}")
 
 
+def _check_frozen(settings: object, name: str) -> None:
+    """Refuse to keep layers as they are that nothing has trained."""
+    if settings.weights == "random" and getattr(settings, name):
+        fault = f"{name} is {getattr(settings, name)}"
+        raise InputError(f"{fault}: with random weights choose 0, or they stay random")
+
+
 def _check_count(name: str, value: int | None) -> None:
     if value is not None and value < 0:
         raise InputError(f"{name} is {value}: choose 0 or more, or None")
@@ -200,6 +207,8 @@ class DetectionSettings:
             stated = " and ".join(f"{name} is {share}" for name, share in shares.items())
             raise InputError(f"{stated}: choose shares from 0, of no more than 1 together")
         _check_count("train_images", self.train_images)
+        if self.crop_size is None and self.crops:
+            raise InputError(f"crops is {self.crops}: without a crop_size, choose 0")
 
 
 @dataclass(frozen=True)
@@ -227,7 +236,7 @@ class FasterRcnnSettings(DetectionSettings):
     """Best proposals of a training image to draw from. A whole image is searched with 1000, which
     is 60 for the area of a 256-pixel crop: with many more, the draw is of easier ones."""
     frozen_blocks: int = 2
-    """Blocks of the backbone that are not trained."""
+    """Blocks of the backbone that are not trained (a BatchNorm's statistics still follow)."""
 
     def check(self) -> None:
         """Refuse numbers with which nothing could be trained, with an InputError.
@@ -240,7 +249,11 @@ class FasterRcnnSettings(DetectionSettings):
         super().check()
         _check(self, "fpn_channels", "rois_per_image", "proposals")
         _check_range(self, 0, 5, "frozen_blocks")
-        if len(self.anchor_sizes) % 2 or min(self.anchor_sizes) <= 0:
+        _check_frozen(self, "frozen_blocks")
+        if self.image_size and not 0 < self.image_size[0] <= self.image_size[1]:
+            order = "choose the shortest side, then the longest, or None"
+            raise InputError(f"image_size is {self.image_size}: {order}")
+        if len(self.anchor_sizes) % 2 or min(self.anchor_sizes, default=0) <= 0:
             sizes = ", ".join(map(str, self.anchor_sizes))
             raise InputError(f"anchor_sizes is {sizes}: choose two numbers above 0 a level")
 
@@ -257,7 +270,7 @@ class SsdSettings(DetectionSettings):
     tiles: bool = False
     """Native 300-pixel tiles, or the whole image made 300 x 300, as in the report."""
     frozen_convolutions: int = 4
-    """Convolutions that are not trained, from the first."""
+    """Convolutions that are not trained, from the first (a BatchNorm after one still is)."""
     mining: Literal["image", "batch"] = "image"
     """The hardest background of each image is learned from, as in torchvision, or of the batch,
     to which images without signs then belong."""
@@ -272,6 +285,10 @@ class SsdSettings(DetectionSettings):
         """
         super().check()
         _check_range(self, 0, 23, "frozen_convolutions")
+        _check_frozen(self, "frozen_convolutions")
+        if self.tiles != (self.crop_size is not None):
+            rule = "tiles are trained on crops and whole images without: give both or neither"
+            raise InputError(f"tiles is {self.tiles}, crop_size {self.crop_size}: {rule}")
 
 
 @dataclass(frozen=True)

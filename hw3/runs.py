@@ -175,18 +175,20 @@ def find_or_train(
     weights = folder / f"{record.stem}.safetensors"
     if (found := records.find(folder, record)) and weights.exists():
         return found, trained(build(), weights, accelerator)
-    model = train(record, folder / f"{record.stem}.checkpoint.pt")
+    checkpoint = folder / f"{record.stem}.checkpoint.pt"
+    model = train(record, checkpoint)
     record.seconds_training = round(sum(entry["seconds"] for entry in record.history), 1)
     record.hardware["mixed_precision"] = accelerator.mixed_precision
     if accelerator.is_main_process:
         save_weights(model, weights)
         record.weights["sha256"] = records.file_sha256(weights)
         record.save(folder / f"{record.stem}.json")
+        checkpoint.unlink(missing_ok=True)  # three times as large as the weights
     return record, model.eval()
 
 
 def trained(model: nn.Module, weights: Path, accelerator: Accelerator) -> nn.Module:
-    """The network with these weights, in evaluation mode, in the precision it was trained in.
+    """The network with these weights, in evaluation mode, in the accelerator's precision.
 
     Args:
         model: of the right shape, with any weights.

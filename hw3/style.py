@@ -39,11 +39,13 @@ def report_style() -> Iterator[None]:
         >>> axes.spines["top"].get_visible(), plt.get_fignums()
         (False, [])
     """
+    before = plt.get_fignums()
     with plt.rc_context(SETTINGS):
         try:
             yield
         finally:
-            plt.close("all")
+            for number in set(plt.get_fignums()) - set(before):
+                plt.close(number)
 
 
 def show_image(axes: Axes, image: np.ndarray, title: str = "") -> None:

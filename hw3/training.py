@@ -71,6 +71,9 @@ def make_accelerator(mixed_precision: str = "auto") -> Accelerator:
     Args:
         mixed_precision: "no", "bf16", "fp16", or "auto": the best that a GPU has, "no" on a CPU.
 
+    Raises:
+        InputError: if this process has used another precision before.
+
     Example:
         >>> accelerator = make_accelerator()
         >>> accelerator.num_processes, accelerator.process_index
@@ -81,7 +84,11 @@ def make_accelerator(mixed_precision: str = "auto") -> Accelerator:
         fast = "bf16" if gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
         mixed_precision = fast if gpu else "no"
     _keep_freed_memory()
-    return Accelerator(mixed_precision=mixed_precision, cpu=_cpu_alone())
+    try:
+        return Accelerator(mixed_precision=mixed_precision, cpu=_cpu_alone())
+    except ValueError as error:
+        fault = f"mixed_precision {mixed_precision} cannot be had ({error})"
+        raise InputError(f"{fault}; restart Python if it was another before") from None
 
 
 def processes() -> PartialState:
@@ -95,8 +102,11 @@ def processes() -> PartialState:
 
 
 def _cpu_alone() -> bool:
-    """Whether there is no GPU; accelerate, unless it is told, then lets each process run alone."""
-    return not (torch.cuda.is_available() or torch.backends.mps.is_available())
+    """Whether there is no CUDA GPU; accelerate, unless told, then lets each process run alone.
+
+    Apple's GPUs have no float64, in which losses are summed, so that the CPU is taken there.
+    """
+    return not torch.cuda.is_available()
 
 
 def _keep_freed_memory() -> None:
@@ -364,7 +374,8 @@ class _Run:
             raise InputError(f"{self.checkpoint}: {fault}; delete it to start over")
         self.accelerator.unwrap_model(self.model).load_state_dict(state["model"])
         for name, part in self._stateful().items():
-            part.load_state_dict(state[name])
+            if name in state:  # on another GPU there may not have been a scaler
+                part.load_state_dict(state[name])
         for name in ("history", "steps", "seconds", "waiting"):
             setattr(self, name, state[name])
         self.sums = send_to_device(state["sums"], self.accelerator.device)
@@ -427,7 +438,7 @@ def _random_states() -> dict[str, Any]:
         "python": random.getstate(),
         "numpy": (name, words.tolist(), position, has_gauss, gauss),
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
     }
 
 
@@ -435,8 +446,8 @@ def _set_random_states(states: dict[str, Any]) -> None:
     random.setstate(states["python"])
     np.random.set_state(states["numpy"])
     torch.set_rng_state(states["torch"])
-    if states["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(states["cuda"])
+    if states["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])
 
 
 @contextmanager

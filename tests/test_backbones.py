@@ -66,12 +66,12 @@ def test_imagenet_weights_are_asked_of_torchvision(monkeypatch) -> None:
     assert asked == [VGG16_Weights.IMAGENET1K_FEATURES]
 
 
-def test_without_network_the_message_says_how_to_give_a_file(monkeypatch) -> None:
+def test_without_network_the_message_says_where_to_put_the_file(monkeypatch) -> None:
     def refuse(*_arguments, **_options):
         raise OSError("no network")
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
-    with pytest.raises(InputError, match=r"no network.*give the file.s path"):
+    with pytest.raises(InputError, match=r"no network.*put the file into .*/checkpoints"):
         vgg16_features("imagenet")
 
 

@@ -147,8 +147,9 @@ def test_unknown_profile_is_one_line(capsys, monkeypatch) -> None:
 
 def test_data_counts_what_a_folder_holds(capsys, tiny_lgg) -> None:
     assert main(["data", "lgg", "--source", str(tiny_lgg)]) == 0
-    line = f"{tiny_lgg}: 36 slices of 6 patients, each with its mask\n"
-    assert capsys.readouterr().out == line
+    counted, remedy = capsys.readouterr().out.splitlines()
+    assert counted == f"{tiny_lgg}: 36 slices of 6 patients, each with its mask"
+    assert remedy == f"train on them with --data {tiny_lgg}"
 
 
 def test_data_unpacks_the_zip_where_it_is_told(capsys, tiny_lgg, tmp_path) -> None:
@@ -347,15 +348,15 @@ def test_predict_writes_mask_and_overlay_at_the_native_size(
     images = [str(tmp_path / name) for name in ("one.png", "grey.png", "two.tif")]
     to = tmp_path / "new" / "folder"
     assert main(["predict", *images, "--record", str(trained), "--to", str(to)]) == 0
-    kinds = ("mask", "overlay")
+    kinds = ("predicted", "overlay")
     expected = [to / f"{stem}_{kind}.png" for stem in ("one", "grey", "two") for kind in kinds]
     assert capsys.readouterr().out.splitlines() == [str(path) for path in expected]
     read = {path.stem: cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in expected}
     for stem in ("one", "grey", "two"):
-        assert read[f"{stem}_mask"].shape == (48, 80)
-        assert set(np.unique(read[f"{stem}_mask"])) <= {0, 255}
+        assert read[f"{stem}_predicted"].shape == (48, 80)
+        assert set(np.unique(read[f"{stem}_predicted"])) <= {0, 255}
         assert read[f"{stem}_overlay"].shape == (48, 80, 3)
-    assert (read["one_mask"] == read["two_mask"]).all()
+    assert (read["one_predicted"] == read["two_predicted"]).all()
     assert (read["one_overlay"] == read["two_overlay"]).all()
 
 
@@ -368,7 +369,7 @@ def test_overlay_is_the_image_with_the_outline_of_the_mask(
     path = tmp_path / "one.png"
     cv2.imwrite(str(path), picture[..., ::-1])
     assert main(["predict", str(path), "--record", str(trained), "--to", str(tmp_path)]) == 0
-    mask = cv2.imread(str(tmp_path / "one_mask.png"), cv2.IMREAD_UNCHANGED)
+    mask = cv2.imread(str(tmp_path / "one_predicted.png"), cv2.IMREAD_UNCHANGED)
     assert (mask == 255 * (probability[0] > 0)).all()
     border = (probability[0] > 0).copy()
     border[11:19, 31:59] = False

@@ -248,7 +248,10 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit(
 @each_model
 def test_training_sees_the_training_part_alone(dataset, tmp_path, given_to_fit, model_name) -> None:
     settings = SETTINGS[model_name]
-    for change in ({}, {"augment": False, "crop_size": None, "schedule": "one_cycle"}):
+    whole_images = {"crop_size": None, "crops": 0} | (
+        {"tiles": False} if hasattr(settings, "tiles") else {}
+    )
+    for change in ({}, {"augment": False, "schedule": "one_cycle"} | whole_images):
         with pytest.raises(InterruptedError):
             run(replace(settings, **change), dataset, tmp_path)
     crops, whole = given_to_fit
@@ -385,9 +388,12 @@ def test_without_training_images_the_starting_weights_are_scored(
     ("model_name", "frozen"),
     [("faster-rcnn", {"frozen_blocks": 2}), ("ssd300", {"frozen_convolutions": 4})],
 )
-def test_frozen_layers_are_not_trained(dataset, tmp_path, given_to_fit, model_name, frozen) -> None:
+def test_frozen_layers_are_not_trained(
+    finished, runs_folder, dataset, tmp_path, given_to_fit, model_name, frozen
+) -> None:
+    start = str(weights_of(finished[model_name][0], runs_folder))
     with pytest.raises(InterruptedError):
-        run(replace(SETTINGS[model_name], **frozen), dataset, tmp_path)
+        run(replace(SETTINGS[model_name], weights=start, **frozen), dataset, tmp_path)
     (given,) = given_to_fit
     optimised = {id(p) for group in given["optimizer"].param_groups for p in group["params"]}
     parameters = list(given["model"].parameters())

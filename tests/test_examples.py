@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from unittest.mock import patch
 
+import matplotlib.pyplot as plt
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,4 +48,5 @@ def test_example(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     report: list[str] = []
     with patch.dict("os.environ"):
         DocTestRunner(optionflags=ELLIPSIS | NORMALIZE_WHITESPACE).run(example, out=report.append)
+    plt.close("all")
     assert not report, "".join(report)

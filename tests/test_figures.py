@@ -1,6 +1,17 @@
 """Figures that both questions draw, read back from their axes."""
 
+import matplotlib.pyplot as plt
+
 from hw3.figures import learning_curves
+from hw3.style import report_style
+
+
+def test_a_figure_that_was_open_before_stays_open() -> None:
+    own = plt.figure()
+    with report_style():
+        plt.figure()
+    assert plt.get_fignums() == [own.number]
+    plt.close(own)
 
 
 def test_learning_curves_stand_at_the_amounts_in_order() -> None:

@@ -97,7 +97,12 @@ def test_shares_of_crops_add_up_to_one_at_most(sign_share, hard_share) -> None:
 )
 def test_hard_crops_need_a_crop_size_and_a_trained_detector(change) -> None:
     settings = replace(
-        FULL.ssd300, hard_share=0.2, weights="run.safetensors", crop_size=300, crops=8
+        FULL.ssd300,
+        hard_share=0.2,
+        weights="run.safetensors",
+        tiles=True,
+        crop_size=300,
+        crops=8,
     )
     settings.check()
     with pytest.raises(InputError, match=r"hard_share is 0\.2: it needs a crop_size, and weights"):
@@ -119,6 +124,10 @@ def test_hard_crops_need_a_crop_size_and_a_trained_detector(change) -> None:
         ("faster_rcnn", "frozen_blocks", 6),
         ("faster_rcnn", "anchor_sizes", (16, 24, 32)),
         ("faster_rcnn", "anchor_sizes", (16, 0)),
+        ("faster_rcnn", "anchor_sizes", ()),
+        ("faster_rcnn", "image_size", (1333, 800)),
+        ("faster_rcnn", "image_size", (0, 800)),
+        ("faster_rcnn", "crops", 480),
         ("faster_rcnn", "proposals", 0),
         ("ssd300", "frozen_convolutions", -1),
     ],
@@ -128,6 +137,25 @@ def test_numbers_outside_their_range_are_refused_by_name(model, field, value) ->
     settings.check()
     with pytest.raises(InputError, match=f"{field} is .*choose"):
         replace(settings, **{field: value}).check()
+
+
+@pytest.mark.parametrize(
+    ("model", "field"), [("faster_rcnn", "frozen_blocks"), ("ssd300", "frozen_convolutions")]
+)
+def test_layers_that_nothing_has_trained_are_not_frozen(model, field) -> None:
+    settings = replace(getattr(FULL, model), weights="random", **{field: 0})
+    settings.check()
+    with pytest.raises(InputError, match=f"{field} is 1: with random weights choose 0"):
+        replace(settings, **{field: 1}).check()
+
+
+@pytest.mark.parametrize(
+    "change", [{"tiles": True}, {"crop_size": 300, "crops": 8}], ids=["tiles", "crops"]
+)
+def test_ssd_is_tested_as_it_was_trained(change) -> None:
+    replace(FULL.ssd300, tiles=True, crop_size=300, crops=8).check()
+    with pytest.raises(InputError, match=r"tiles is .*, crop_size .*: .* give both or neither"):
+        replace(FULL.ssd300, **change).check()
 
 
 def test_every_setting_is_plain_data_for_a_record() -> None:

@@ -48,6 +48,7 @@ class Training:
 
     def __call__(self, record: RunRecord, checkpoint: Path) -> nn.Module:
         self.checkpoints.append(checkpoint)
+        checkpoint.write_bytes(b"the state of a run")
         torch.manual_seed(5)
         record.history = [{"epoch": 1, "seconds": 1.24}, {"epoch": 2, "seconds": 2.03}]
         record.results = {"score": 0.5}
@@ -130,6 +131,7 @@ def test_a_run_is_trained_once_and_then_found(tmp_path) -> None:
     weights = tmp_path / f"{stem}.safetensors"
     assert record.weights == {"start": "random", "sha256": records.file_sha256(weights)}
     assert records.load(tmp_path / f"{stem}.json") == record
+    assert not train.checkpoints[0].exists()
 
     found, again = find_or_train(start(), tmp_path, train)
     assert len(train.checkpoints) == 1

@@ -230,6 +230,16 @@ def test_patients_are_held_out_whole(tiny_dataset, tmp_path) -> None:
     assert [record.results[part]["patients"] for part in PARTS] == list(map(len, patients))
 
 
+def test_a_split_without_validation_slices_is_refused_before_training(
+    tiny_dataset, tmp_path, monkeypatch, no_training
+) -> None:
+    split = experiment.split_of(SETTINGS, tiny_dataset)
+    empty = split | {"validation": split["validation"][:0]}
+    monkeypatch.setattr(experiment, "split_of", lambda *_: empty)
+    with pytest.raises(InputError, match="split is slice: it leaves no slices to validate on"):
+        run(tiny_dataset, tmp_path, replace(SETTINGS, epochs=7))
+
+
 def test_a_few_training_patients_are_drawn_and_the_other_parts_stay(tiny_dataset) -> None:
     settings = replace(SETTINGS, split="patient")
     whole = experiment.split_of(settings, tiny_dataset)
@@ -353,7 +363,8 @@ def test_files_of_ones_own_get_a_mask_and_an_overlay(finished, weights, tiny_lgg
     cv2.imwrite(str(grey), np.random.default_rng(0).integers(256, size=(50, 70), dtype=np.uint8))
     folder = tmp_path / "masks"
     paths = list(experiment.predict_files([source, grey], finished[0], weights, folder))
-    names = [f"{stem}_{kind}.png" for stem in (source.stem, "grey") for kind in ("mask", "overlay")]
+    kinds = ("predicted", "overlay")
+    names = [f"{stem}_{kind}.png" for stem in (source.stem, "grey") for kind in kinds]
     assert [path.name for path in paths] == names
     assert sorted(path.name for path in folder.iterdir()) == sorted(names)
     mask, overlay, grey_mask, grey_overlay = (

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
@@ -54,6 +55,9 @@ class Pairs:
         return {"x": torch.tensor([x]), "y": torch.tensor([y]), "id": f"pair-{key[1]}"}
 
 
+accelerator_of_a_run = make_accelerator
+
+
 def noisy_step(model: nn.Module, batch: dict[str, Any]) -> dict[str, Tensor]:
     """Draws from Python's and NumPy's global states; the model's dropout draws from torch's."""
     target = batch["x"].sum(1, keepdim=True) + random.random() + np.random.random()
@@ -80,7 +84,7 @@ def train(
         epochs=EPOCHS,
         batch_size=BATCH,
         seed=0,
-        accelerator=make_accelerator(),
+        accelerator=accelerator_of_a_run(),
         scheduler=scheduler,
         validate=validate,
         checkpoint=checkpoint,
@@ -299,6 +303,33 @@ def test_interrupted_without_checkpoint_says_that_nothing_was_saved() -> None:
 
 
 # Checkpoints that cannot be used
+
+
+def test_a_checkpoint_without_a_scaler_goes_on_where_there_is_one(
+    tmp_path, uninterrupted, monkeypatch
+) -> None:
+    checkpoint = tmp_path / "run.pt"
+
+    def step(model: nn.Module, batch: dict[str, Any]) -> dict[str, Tensor]:
+        signal.raise_signal(signal.SIGINT)
+        return noisy_step(model, batch)
+
+    with pytest.raises(Interrupted):
+        train(checkpoint, step)
+
+    def scaling() -> Accelerator:
+        accelerator = make_accelerator()
+        accelerator.scaler = torch.amp.GradScaler("cpu", enabled=False)
+        return accelerator
+
+    monkeypatch.setitem(globals(), "accelerator_of_a_run", scaling)
+    assert_same(train(checkpoint), uninterrupted)
+
+
+def test_another_precision_in_one_process_is_refused_with_the_remedy() -> None:
+    make_accelerator("no")
+    with pytest.raises(InputError, match=r"mixed_precision fp16 cannot be had .*restart Python"):
+        make_accelerator("fp16")
 
 
 def test_checkpoint_of_another_run_is_refused_and_kept(tmp_path) -> None:

@@ -1,4 +1,4 @@
-"""How many signs a detector can learn at all: those that one of its anchors covers well."""
+"""How many signs one of a detector's anchors covers well."""
 
 import numpy as np
 import torch

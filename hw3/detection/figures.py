@@ -315,7 +315,7 @@ def coverage(boxes_xyxy: np.ndarray, covered: dict[str, np.ndarray], signs: int 
 
     Args:
         boxes_xyxy: (n, 4) true boxes.
-        covered: (n,) bool by way of looking: one-stage, one-stage, two-stage.
+        covered: (n,) bool by way of looking: two of one stage, then one or two of two stages.
         signs: in a point; each point is the mean of so many signs next to each other in width.
 
     Example:
@@ -334,10 +334,11 @@ def coverage(boxes_xyxy: np.ndarray, covered: dict[str, np.ndarray], signs: int 
         {"color": ONE_STAGE, "linestyle": "--", "marker": "o"},
         {"color": ONE_STAGE, "marker": "o", "markersize": 11, "markerfacecolor": "none"},
         {"color": TWO_STAGE, "marker": "o"},
+        {"color": TWO_STAGE, "linestyle": "--", "marker": "o", "markersize": 4},
     )
     with report_style():
         figure, axes = plt.subplots(figsize=(6.5, 3.4))
-        for (name, own), style in zip(covered.items(), styles, strict=True):
+        for (name, own), style in zip(covered.items(), styles, strict=False):
             axes.plot(centres, [own[members].mean() for members in bins], **style, label=name)
         axes.legend(labelcolor="linecolor", loc="center right")
         axes.set(xlabel="width of a sign in pixels", ylabel="share covered", ylim=(-0.03, 1.05))

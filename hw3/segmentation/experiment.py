@@ -173,6 +173,9 @@ def _fit(
     key: str,
     checkpoint: Path,
 ) -> list[dict[str, Any]]:
+    if not len(split["validation"]):
+        fault = f"split is {settings.split}: it leaves no slices to validate on"
+        raise InputError(f"{fault}; choose another split, or give more patients")
     augmentation = Augmentation(settings.seed, settings.without) if settings.augment else None
     samples = SliceSamples(
         dataset,
@@ -457,7 +460,7 @@ def predict_files(
             for all three, as where LGG lacks a sequence.
         record: of the run that made the weights.
         weights: safetensors file.
-        folder: for `<stem>_mask.png` (0 and 255) and `<stem>_overlay.png` (outline).
+        folder: for `<stem>_predicted.png` (0 and 255) and `<stem>_overlay.png` (outline).
 
     Yields:
         Each file written.
@@ -471,7 +474,7 @@ def predict_files(
         >>> record.weights["sha256"] = records.file_sha256(weights)
         >>> _ = cv2.imwrite(str(folder / "slice.png"), np.zeros((40, 60, 3), np.uint8))
         >>> [path.name for path in predict_files([folder / "slice.png"], record, weights, folder)]
-        ['slice_mask.png', 'slice_overlay.png']
+        ['slice_predicted.png', 'slice_overlay.png']
     """
     settings = settings_of(record)
     side = (settings.image_size, settings.image_size)
@@ -485,7 +488,7 @@ def predict_files(
         mask = (predict(model, resized[None], image.shape[:2])[0] > 0.5).astype(np.uint8)
         outlines, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
         overlay = cv2.drawContours(image.copy(), outlines, -1, PREDICTED_RGB, 1)
-        for name, picture in (("mask", 255 * mask), ("overlay", overlay[..., ::-1])):
+        for name, picture in (("predicted", 255 * mask), ("overlay", overlay[..., ::-1])):
             target = folder / f"{path.stem}_{name}.png"
             records.write_atomically(target, cv2.imencode(".png", picture)[1].tobytes())
             yield target

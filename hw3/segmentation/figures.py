@@ -68,7 +68,7 @@ def architecture(model: UNetVGG16, size: int) -> Figure:
     """Figure 1.3: the network's levels with shapes and parameters, read off the model itself.
 
     Args:
-        model: measured with one forward pass on the CPU.
+        model: measured with one forward pass.
         size: side of the input in pixels.
 
     Example:

@@ -16,7 +16,9 @@ SMOOTH = 1.0
 
 
 def dice_loss(logits: Tensor, mask: Tensor) -> Tensor:
-    """1 - (2 sum(P M) + 1) / (sum(P) + sum(M) + 1) over the whole batch (Milletari et al. 2016).
+    """1 - (2 sum(P M) + 1) / (sum(P) + sum(M) + 1) over the whole batch.
+
+    Like Milletari et al. (2016), who have squares below the line where this has plain sums.
 
     Args:
         logits: (batch, 1, height, width); P is their sigmoid.
