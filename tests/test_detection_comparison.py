@@ -251,6 +251,22 @@ def test_detectors_tested_on_different_images_are_not_compared() -> None:
         claims(ALL, record(images=9))
 
 
+def test_a_recipe_on_two_splits_is_scored_where_nothing_was_chosen() -> None:
+    first, second = replace(ALL, settings={"split": "official"}), partly(0.7, 1)
+    second = replace(second, settings={"split": "random"})
+    rows = str(comparison.on_two_splits(first, second)).split("\n")[2:]
+    cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows]
+    assert [row[:3] for row in cells] == [
+        ["official", "all", "10"],
+        ["random", "all", "20"],
+        ["random", "those on which nothing was chosen", "10"],
+    ]
+    left = comparison.scores_on(second, range(10, 20))
+    assert [float(row[3].split()[0]) for row in cells] == pytest.approx(
+        [1, comparison.scores_on(second, range(20))["ap50"], left["ap50"]], abs=5e-4
+    )
+
+
 def test_margins_of_detectors_without_doubt_are_nought() -> None:
     matches = [comparison.matches_of(run) for run in (ALL, NOTHING)]
     found = comparison.margins(*matches, images=[5, 50], resamples=50)

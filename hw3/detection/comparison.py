@@ -63,6 +63,44 @@ def scores_on(record: RunRecord, image_ids: Collection[int]) -> dict[str, Any]:
     return ap.scores(ap.match(part["truths"], part["detections"]))
 
 
+def on_two_splits(first: RunRecord, second: RunRecord) -> Markdown:
+    """A table of one recipe on two splits, and on the second's images that the first left out.
+
+    On these no recipe was chosen, if recipes were chosen by the first split's test images.
+
+    Args:
+        first: the run on whose test images recipes were chosen.
+        second: the same recipe on another split of the same data.
+
+    Example:
+        >>> signs = {"boxes_xyxy": [[0, 0, 20, 20]], "labels": [1]}
+        >>> runs = []
+        >>> for split, image_ids in (("official", (7, 8)), ("random", (8, 9))):
+        ...     truths = [signs | {"image_id": image_id} for image_id in image_ids]
+        ...     own = RunRecord("run", {"split": split}, data={}, seed=0)
+        ...     own.evidence = {"truths": truths, "detections": []}
+        ...     runs.append(own)
+        >>> print(on_two_splits(*runs))
+        | split | test images | number | AP at IoU 0.5 | AP 0.50 to 0.95 |
+        | :-- | :-- | --: | --: | --: |
+        | official | all | 2 | 0.000 [0.000,\N{NO-BREAK SPACE}0.000] | 0.000 [0.000,... |
+        | random | all | 2 | 0.000 [0.000,\N{NO-BREAK SPACE}0.000] | 0.000 [0.000,... |
+        | random | those on which nothing was chosen | 1 | 0.000 [0.000,... | 0.000 [0.000,... |
+    """
+    chosen_on, tested = ({own["image_id"] for own in r.evidence["truths"]} for r in (first, second))
+    parts = (
+        (first, "all", chosen_on),
+        (second, "all", tested),
+        (second, "those on which nothing was chosen", tested - chosen_on),
+    )
+    rows = []
+    for run, which, image_ids in parts:
+        results = scores_on(run, image_ids)
+        scored = (score(results, "ap50"), score(results, "ap"))
+        rows.append([run.settings["split"], which, len(image_ids), *scored])
+    return table(["split", "test images", "number", "AP at IoU 0.5", "AP 0.50 to 0.95"], rows)
+
+
 def summary(runs: dict[str, RunRecord]) -> Markdown:
     """A table of what each run saw and reached: a column a run, under its title.
 
