@@ -422,66 +422,6 @@ def test_images_without_detections_of_this_run_are_not_scored(image_ids) -> None
         comparison.scores_on(ALL, image_ids)
 
 
-def knows(group: str | None, truths: list[dict], found: list[dict] = ()) -> RunRecord:
-    evidence = {"truths": truths, "detections": list(found)}
-    return RunRecord("run", {"group": group}, data={}, seed=0, evidence=evidence)
-
-
-def signs(image_id: int, *pairs: tuple[int, int]) -> dict:
-    """Signs of 20 pixels at these x, with these labels."""
-    boxes = [[x, 0, x + 20, 20] for x, _ in pairs]
-    return {"image_id": image_id, "boxes_xyxy": boxes, "labels": [label for _, label in pairs]}
-
-
-def test_detectors_of_one_group_each_are_scored_as_one() -> None:
-    box = {"bbox": [0, 0, 20, 20], "score": 0.9}
-    first = knows(
-        "prohibitory", [signs(7, (0, 1)), signs(8)], [{"image_id": 7, "category_id": 1} | box]
-    )
-    second = knows(
-        "danger", [signs(7), signs(8, (0, 3), (50, 3))], [{"image_id": 8, "category_id": 3} | box]
-    )
-    together = comparison.joined([first, second])
-    assert together.evidence["truths"] == [signs(7, (0, 1)), signs(8, (0, 3), (50, 3))]
-    matches = comparison.matches_of(together)
-    # Half of the signs of danger at full precision: 51 of 101 levels of recall.
-    assert ap.mean_average_precision(matches) == pytest.approx((1 + 51 / 101) / 2)
-    assert first.evidence["truths"] == [signs(7, (0, 1)), signs(8)]
-
-
-@pytest.mark.parametrize("groups", [("danger", "danger"), ("danger", None)])
-def test_detectors_that_share_a_group_are_not_joined(groups) -> None:
-    with pytest.raises(InputError, match=r"the runs know danger, \w+: give one run a group"):
-        comparison.joined([knows(group, [signs(7)]) for group in groups])
-
-
-def test_detectors_on_different_images_are_not_joined() -> None:
-    with pytest.raises(InputError, match="different images"):
-        comparison.joined([knows("danger", [signs(7)]), knows("other", [signs(8)])])
-
-
-def test_a_detector_of_one_group_counts_for_no_other() -> None:
-    """Its weights may know more groups than it was trained on."""
-    box = {"bbox": [0, 0, 20, 20], "score": 0.9}
-    first = knows("prohibitory", [signs(7, (0, 1))], [{"image_id": 7, "category_id": 1} | box])
-    stray = {"image_id": 8, "category_id": 1, "bbox": [40, 0, 20, 20], "score": 0.95}
-    first.evidence["truths"].append(signs(8))
-    second = knows(
-        "mandatory", [signs(7), signs(8, (0, 2))], [stray, stray | box | {"category_id": 2}]
-    )
-    matches = comparison.matches_of(comparison.joined([first, second]))
-    assert ap.mean_average_precision(matches) == pytest.approx(1)
-
-
-def test_nothing_and_other_data_are_not_joined() -> None:
-    with pytest.raises(InputError, match="give one run a group"):
-        comparison.joined([])
-    first, second = knows("danger", [signs(7)]), knows("other", [signs(7)])
-    first.data, second.data = {"fingerprint": "f"}, {"fingerprint": "g"}
-    with pytest.raises(InputError, match="different images"):
-        comparison.joined([first, second])
-
-
 def test_seeds_may_draw_the_split_and_raise_other_numbers_of_false_alarms() -> None:
     runs = seeds(0.7, 0.8)
     for seed, run in enumerate(runs):

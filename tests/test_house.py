@@ -40,9 +40,12 @@ def targets() -> set[str]:
 
 def test_the_conda_environment_has_pyprojects_ranges() -> None:
     content = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
-    conda = [Requirement(item) for item in content if isinstance(item, str) and item != "pip"]
+    [from_pip] = [item["pip"] for item in content if isinstance(item, dict)]
+    assert from_pip.pop() == "-e ."
+    names = [item for item in content if isinstance(item, str) and item != "pip"]
+    found = [Requirement(item) for item in names + from_pip]
     expected = {CONDA_NAMES.get(name, name): ranges for name, ranges in declared().items()}
-    assert {item.name: item.specifier for item in conda} == expected
+    assert {item.name: item.specifier for item in found} == expected
 
 
 def test_the_lock_file_pins_every_dependency_within_its_range() -> None:

@@ -399,57 +399,6 @@ def over_seeds(
     return table([*header, "deviation over seeds", "margin over images"], rows)
 
 
-def joined(runs: Sequence[RunRecord]) -> RunRecord:
-    """Detectors that each know one group, as one that knows all: signs and detections together.
-
-    Args:
-        runs: each of another group, tested on the same images.
-
-    Returns:
-        The first run's record with the signs of all and each group's own detections, and without
-        group, history and results.
-
-    Raises:
-        InputError: if the runs were tested on different images, or two know the same group.
-
-    Example:
-        >>> runs = []
-        >>> for label, group in enumerate(("prohibitory", "mandatory"), 1):
-        ...     sign = {"image_id": 7, "boxes_xyxy": [[0, 0, 20, 20]], "labels": [label]}
-        ...     found = {"image_id": 7, "category_id": label, "bbox": [0, 0, 20, 20], "score": 0.9}
-        ...     run = RunRecord("run", {"group": group}, data={}, seed=0)
-        ...     run.evidence = {"truths": [sign], "detections": [found]}
-        ...     runs.append(run)
-        >>> together = joined(runs)
-        >>> together.evidence["truths"][0]["labels"], len(together.evidence["detections"])
-        ([1, 2], 2)
-    """
-    groups = [run.settings.get("group") for run in runs]
-    if not groups or None in groups or len(set(groups)) < len(groups):
-        raise InputError(f"the runs know {', '.join(map(str, groups))}: give one run a group")
-    truths = [run.evidence["truths"] for run in runs]
-    images = {tuple(own["image_id"] for own in part) for part in truths}
-    if len(images) > 1 or len({run.data.get("fingerprint") for run in runs}) > 1:
-        raise InputError("the runs were tested on different images: use the same")
-    merged = [
-        {
-            "image_id": parts[0]["image_id"],
-            "boxes_xyxy": [box for own in parts for box in own["boxes_xyxy"]],
-            "labels": [label for own in parts for label in own["labels"]],
-        }
-        for parts in zip(*truths, strict=True)
-    ]
-    detections = [  # a run knows no other label, but its weights may
-        found
-        for run, group in zip(runs, groups, strict=True)
-        for found in run.evidence["detections"]
-        if found["category_id"] == GROUPS.index(group) + 1
-    ]
-    evidence = {"truths": merged, "detections": detections}
-    settings = runs[0].settings | {"group": None}
-    return replace(runs[0], settings=settings, history=[], evidence=evidence, results={})
-
-
 def more(low: float, high: float) -> str:
     """Verdict on "the first is larger than the second".
 
