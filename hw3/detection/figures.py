@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import NullFormatter
 
 from hw3.detection.dataset import GROUPS, SIZE_GROUPS, GtsdbDataset
 from hw3.detection.signs import SIGN_NAMES
@@ -279,12 +280,12 @@ def minutes(
     markers = dict(zip(devices, "osD^v", strict=False))
     detectors = {"faster-rcnn": ("Faster R-CNN", TWO_STAGE), "ssd300": ("SSD300", ONE_STAGE)}
     with report_style():
-        figure, axes = plt.subplots(figsize=(7, 4))
+        figure, axes = plt.subplots(figsize=(7, 4.6))
         for name, own in published.items():
             axes.axhline(own, color=MUTED, linewidth=1, linestyle=":")
             place = {"xycoords": axes.get_yaxis_transform(), "ha": "right", "va": "bottom"}
             axes.annotate(name, (1, own), color=MUTED, fontsize=8, **place)
-        for number, (name, runs) in enumerate(recipes.items()):
+        for name, runs in recipes.items():
             label, color = detectors[runs[0].settings["model"]]
             chains = zip(runs, before[name], strict=True) if name in before else zip(runs)
             times = [sum(run.device_minutes for run in chain) for chain in chains]
@@ -294,9 +295,12 @@ def minutes(
                 points = {"s": 26, "alpha": 0.8, "marker": marker, "zorder": 3}
                 axes.scatter(*point, color=color, label=label, **points)
             axes.plot(times, values, color=color, linewidth=1)
+            last = int(np.argmax(times))
+            place, side = ((7, -5), "left") if len(runs) > 1 else ((0, -9), "center")
             beside = {"textcoords": "offset points", "color": color, "fontsize": 8, "va": "center"}
-            place = (max(times), sum(values) / len(values))
-            axes.annotate(name.split(", ")[-1], place, (7, (5, -5)[number % 2]), **beside)
+            axes.annotate(
+                name.split(", ")[-1], (times[last], values[last]), place, ha=side, **beside
+            )
         for device, marker in markers.items() if len(markers) > 1 else ():
             axes.plot([], [], marker, color=MUTED, label=device)
         handles = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
@@ -304,8 +308,11 @@ def minutes(
         axes.set(
             xlabel="minutes of training steps, times the cores that took them",
             ylabel="AP at IoU 0.5",
-            xlim=(0, None),
+            xscale="log",
         )
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_xticks([5, 10, 20, 50, 100, 200])
         axes.margins(x=0.15)
     return figure
 
