@@ -285,7 +285,7 @@ def minutes(
             axes.axhline(own, color=MUTED, linewidth=1, linestyle=":")
             place = {"xycoords": axes.get_yaxis_transform(), "ha": "right", "va": "bottom"}
             axes.annotate(name, (1, own), color=MUTED, fontsize=8, **place)
-        for name, runs in recipes.items():
+        for number, (name, runs) in enumerate(recipes.items()):
             label, color = detectors[runs[0].settings["model"]]
             chains = zip(runs, before[name], strict=True) if name in before else zip(runs)
             times = [sum(run.device_minutes for run in chain) for chain in chains]
@@ -296,7 +296,8 @@ def minutes(
                 axes.scatter(*point, color=color, label=label, **points)
             axes.plot(times, values, color=color, linewidth=1)
             last = int(np.argmax(times))
-            place, side = ((7, -5), "left") if len(runs) > 1 else ((0, -9), "center")
+            right = (7, (-5, 5)[number % 2])
+            place, side = (right, "left") if len(runs) > 1 else ((0, -9), "center")
             beside = {"textcoords": "offset points", "color": color, "fontsize": 8, "va": "center"}
             axes.annotate(
                 name.split(", ")[-1], (times[last], values[last]), place, ha=side, **beside
