@@ -83,7 +83,7 @@ table(
 # %% [markdown]
 # ## Commands
 #
-# Check out the commit, put the data where `HW3_DATA` says and the start weights where the command names them, and type what follows. Names in a command are those of the time; a file may have been given another since. `start_*.safetensors` are in `hw3/detection`, or made by the runs of these names below; `vgg16_features.safetensors` holds the convolutions of VGG16 trained on ImageNet, in place of which `imagenet` downloads torchvision's; another run's weights are made by its command.
+# Check out the commit, put the data where `HW3_DATA` says and the start weights where the command names them, and type what follows. Names in a command are those of the time; a file may have been given another since. `start_*.safetensors` are in `hw3/detection`, or made by the runs of these names below (the kept files are in half precision, so that they have another SHA-256 than the runs' own); `vgg16_features.safetensors` holds the convolutions of VGG16 trained on ImageNet, in place of which `imagenet` downloads torchvision's; another run's weights are made by its command.
 
 # %% tags=["hide-input"]
 Markdown("\n\n".join(f"**{name}**\n\n{command(run)}" for name, run in runs.items()))
@@ -111,7 +111,7 @@ table(
 # - **Scores of a record**: exactly. `python -m hw3 evaluate book/runs/NAME.json` computes every score again from the counts or boxes in the file, without the data.
 # - **Simulated data, splits, order of samples, augmentation**: exactly, from the seed.
 # - **What trained weights predict**: nearly. With `--data FOLDER --weights FILE` the same command predicts anew; on another processor numbers are rounded otherwise, and `--tolerance 0.001` says how far scores may then differ.
-# - **A training run**: not to the last digit. On another processor, or with another number of threads, sums are taken in another order, and the scores come out a little different. By how much was not measured.
+# - **A training run**: not to the last digit. On another processor, or with another number of threads, sums are taken in another order, and the scores come out a little different: {doc}`../q3/3_12_seeds` shows how much for three runs that were made on two.
 # - **A run that was interrupted**: as if it had not been. The checkpoint holds the network, the optimiser, the schedule, the random generators and the place in the epoch.
 #
 # ## One figure again

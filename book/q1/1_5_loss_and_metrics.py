@@ -94,7 +94,7 @@ Markdown(
 # %% [markdown]
 # ## The loss
 #
-# Counting is not differentiable. The Dice loss {cite}`milletari2016` puts the predicted probability in place of the predicted mask and sums over the whole batch. One pixel is added above and below, so that a batch without tumour has a defined loss:
+# Counting is not differentiable. A Dice loss puts the predicted probability in place of the predicted mask. The one that was introduced first has squares below the line {cite}`milletari2016`; this one has plain sums, like the score, over the whole batch. One pixel is added above and below, so that a batch without tumour has a defined loss:
 #
 # $$L = 1 - \frac{2 \sum p\,a + 1}{\sum p + \sum a + 1}$$
 
@@ -135,7 +135,7 @@ Markdown(
 # %% tags=["hide-input"]
 ways = {
     "pooled over all slices (ours)": "dice",
-    "mean over batches (the report's way)": "dice_batch_mean",
+    "mean over batches (probably the report's way)": "dice_batch_mean",
     "mean over slices, rightly empty counts 1": "dice_slice_mean_empty_is_1",
     "mean over slices with tumour": "dice_slice_mean_tumour_only",
     "mean over patients with tumour": "dice_patient_mean",

@@ -72,13 +72,13 @@ provenance(ours)
 real = records.load("../runs/lgg-slice.json")
 provenance(real)
 
-# %% mystnb={"figure": {"name": "fig-1-4", "caption": "Accuracy, loss, IoU and Dice over the epochs, on what passes in training (augmented slices, or crops of them) and on whole validation slices. Above: the real data, from a record. Below: the run of this page."}, "image": {"alt": "Two blocks of four line charts. In both, accuracy, IoU and Dice rise and loss falls over the epochs, for training and validation slices alike. Accuracy starts near its ceiling, so that it shows little."}}
+# %% mystnb={"figure": {"name": "fig-1-4", "caption": "Accuracy, loss, IoU and Dice over the epochs, on what passes in training (augmented slices, or crops of them) and on whole validation slices. Above: the real data, from a record. Below: the run of this page."}, "image": {"alt": "Two blocks of four line charts. In both, Dice and IoU end far higher and loss far lower than they began, on training and on validation slices, where they go back at times on the way. Accuracy is above 0.9 from the first epoch, so that it shows little."}}
 figures.curves({"Real data (LGG)": real, f"This page ({kind} data)": ours})
 
 # %% [markdown]
 # ## Beside the report
 #
-# {numref}`fig-1-4` ends at the numbers below. The report's are means over batches, on slices of patients it also trained on. Ours are given in the same way, and pooled.
+# {numref}`fig-1-4` ends at the numbers below. The report's are probably means over batches, since its loss and Dice do not add up to 1, on slices of patients it also trained on. Ours are given in the same way, and pooled.
 
 # %% tags=["hide-input"]
 report = json.loads(Path("../published.json").read_text())["original_report"]["segmentation"]

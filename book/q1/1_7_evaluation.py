@@ -3,7 +3,7 @@
 #
 # [![Open in Colab](../_static/colab.svg)](https://colab.research.google.com/)
 #
-# This section scores the trained network on slices used neither for training nor for any choice.
+# This section scores the trained network on slices that it was not trained on.
 # It shows ten of them, chosen by a stated rule, from the best to the worst.
 
 # %% tags=["hide-input"]

@@ -97,7 +97,7 @@ table(
 # %% [markdown]
 # ## The real counts
 #
-# The real photographs are not ours to show, but their counts are. They were taken from the published `gt.txt` by the same code that reads this page's data.
+# This book does not pass on the real photographs, which are left to their publisher. Here are their counts. They were taken from the published `gt.txt` by the same code that reads this page's data.
 
 
 # %% tags=["hide-input"]
@@ -144,7 +144,7 @@ figures.histogram_by_size(dataset, dataset.image_ids)
 # %% [markdown]
 # ## The split
 #
-# The report draws 20 % of the images at random for testing. The competition has its own split, images 0 to 599 and 600 to 899, on which published figures rest; `split="official"` chooses it. {numref}`fig-2-4` to {numref}`fig-2-7` show this page's two parts; their shapes should be like those above.
+# The report draws 20 % of the images at random for testing. The competition has its own split, images 0 to 599 and 600 to 899, on which published figures rest; `split="official"` chooses it. {numref}`fig-2-4` to {numref}`fig-2-7` show this page's two parts. Small parts differ from the whole by chance.
 
 # %% mystnb={"figure": {"name": "fig-2-4", "caption": "Training signs of this page's data by group."}, "image": {"alt": "Bar chart of the training signs by group. As for all signs, prohibitory is the tallest bar and mandatory the lowest."}}
 figures.histogram_by_group(dataset, split["train"])
@@ -155,7 +155,7 @@ figures.histogram_by_size(dataset, split["train"])
 # %% mystnb={"figure": {"name": "fig-2-6", "caption": "Test signs of this page's data by group."}, "image": {"alt": "Bar chart of the test signs by group, with far fewer signs than for training; prohibitory is again the tallest bar."}}
 figures.histogram_by_group(dataset, split["test"])
 
-# %% mystnb={"figure": {"name": "fig-2-7", "caption": "Test signs of this page's data by size."}, "image": {"alt": "Bar chart of the test signs by size, with far fewer signs than for training."}}
+# %% mystnb={"figure": {"name": "fig-2-7", "caption": "Test signs of this page's data by size."}, "image": {"alt": "Bar chart of the test signs by size, with far fewer signs than for training; the three bars are less alike than there."}}
 figures.histogram_by_size(dataset, split["test"])
 
 # %% tags=["hide-input"]
@@ -173,4 +173,4 @@ Markdown(
 # %% [markdown]
 # ## What this section showed
 #
-# Groups are unbalanced and sizes are not. Signs are small beside their pictures, which decides how a detector must look at them.
+# In the real data groups are unbalanced, and sizes hardly are. Signs are small beside their pictures, which decides how a detector must look at them.

@@ -50,6 +50,7 @@ from pathlib import Path
 
 from hw3 import records
 from hw3.detection import comparison
+from hw3.detection.ensemble import joined
 from hw3.tables import Markdown, command, provenance, table
 
 as_they_come = records.load("../runs/transfer/simulated-600.json")
@@ -103,7 +104,7 @@ Markdown(
 )
 
 # %% tags=["hide-input"]
-together = comparison.joined(list(each.values()))
+together = joined(list(each.values()))
 comparison.gain_by_group({"one for all": as_they_come, "one for each": together})
 
 # %% tags=["hide-input"]
@@ -136,6 +137,6 @@ comparison.gain_by_group({"one for all, longer": longer, "one for each": togethe
 #
 # Balancing is not shown to help. The group with the fewest signs to train on gains, but the mixed group “other” loses more than that, and the mean over the groups is not decided. “Other” does not lose because it is seen less: its share of the crops rises a little. What rises as well are the false alarms on background.
 #
-# A detector for each group does help, by more than the chance in the images, if each is given what the one was given; “mandatory”, the group with the fewest signs, gains most. The four raise more confident false alarms and yet lose less by them: these lie further down in each group's own ranking. A single detector that was trained for longer is not told apart from the four. So the report's second guess holds, at the price of looking at each photograph four times.
+# A detector for each group does help, by more than the chance in the images, if each is given what the one was given; “mandatory”, the group with the fewest signs, gains most. The four raise more confident false alarms and yet lose less by them: these lie further down in each group's own ranking. A single detector that was trained for longer is not told apart from the four. So it is not shown that a detector for each group helps at equal cost; and each photograph has to be looked at four times.
 #
 # Each is one run. By how much two runs with the same settings differ, {doc}`3_12_seeds` measures for the first of them; the intervals, which are over images, do not include it.

@@ -276,7 +276,7 @@ def minutes(
         >>> [points.get_offsets().tolist() for points in axes.collections]
         [[[10.0, 0.75]], [[10.0, 0.8125]]]
     """
-    devices = dict.fromkeys(run.hardware["device"] for runs in recipes.values() for run in runs)
+    devices = sorted({run.hardware["device"] for runs in recipes.values() for run in runs})
     markers = dict(zip(devices, "osD^v", strict=False))
     detectors = {"faster-rcnn": ("Faster R-CNN", TWO_STAGE), "ssd300": ("SSD300", ONE_STAGE)}
     with report_style():
