@@ -191,7 +191,8 @@ Markdown(
 
 # %% tags=["hide-input"]
 networks = {"VGG16, fourth run": fourth} | resnet50s
-differences({title: asdict(experiment.settings_of(record)) for title, record in networks.items()})
+start = {"weights": "simulated roads"}
+differences({title: asdict(experiment.settings_of(run)) | start for title, run in networks.items()})
 
 # %% tags=["hide-input"]
 comparison.summary(networks)
