@@ -173,11 +173,11 @@ Markdown(
 )
 
 # %% tags=["hide-input"]
-averages = [
+printed = [
     report["detection"][name]["reported_over_5_classes"] for name in ("two_stage", "one_stage")
 ]
 Markdown(
-    f"The report prints {' and '.join(map(str, averages))}, with the background averaged in as a fifth class of AP 0; "
+    f"The report prints {' and '.join(map(str, printed))}, with the background averaged in as a fifth class of AP 0; "
     "its column holds the mean of the four groups that follows. "
     f"The best published figure that we know of is that of {best['what']} {{cite}}`{best['source']}`."
 )

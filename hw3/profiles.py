@@ -229,7 +229,7 @@ class FasterRcnnSettings(DetectionSettings):
     fpn_channels: int = 256
     """Channels of the pyramid."""
     fpn_norm: bool = False
-    """BatchNorm after the pyramid's convolutions; a ResNet50 that starts at random needs it."""
+    """BatchNorm after the pyramid's convolutions; for a ResNet50 that starts at random."""
     rois_per_image: int = 512
     """Proposals drawn from an image for the box head's loss; fewer are enough for a crop."""
     proposals: int = 2000

@@ -346,6 +346,10 @@ def test_coverage_is_the_mean_of_neighbours_in_width() -> None:
     assert [to_hex(line.get_color()) for line in axes.lines] == [
         color.lower() for color in (ONE_STAGE, ONE_STAGE, TWO_STAGE)
     ]
+    four = figures.coverage(boxes, ways | {"others": np.zeros(4, dtype=bool)}, signs=2).axes[0]
+    assert [*four.lines[3].get_ydata()] == [0, 0]
+    with pytest.raises(ValueError, match="zip"):  # none is left out without a word
+        figures.coverage(boxes, ways | dict.fromkeys("ab", ways["two"]), signs=2)
 
 
 def test_shares_covered_and_found_stand_above_each_size() -> None:

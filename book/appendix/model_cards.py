@@ -90,7 +90,7 @@ Markdown("\n".join(f"- {name}: {provenance(run)}" for name, run in segmenters.it
 #
 # | property | value |
 # | :-- | :-- |
-# | Networks | {doc}`../q2/2_2_two_stage`: Faster R-CNN with VGG16 or ResNet50 and a feature pyramid; {doc}`../q2/2_3_one_stage`: SSD300 with VGG16, on native tiles; the last run of each has a quarter of VGG16's channels and starts from weights of simulated roads |
+# | Networks | {doc}`../q2/2_2_two_stage`: Faster R-CNN with VGG16 or ResNet50 and a feature pyramid; {doc}`../q2/2_3_one_stage`: SSD300 with VGG16, on native tiles; the last run of each with VGG16 has a quarter of its channels; all last runs start from weights of simulated roads |
 # | Input | one photograph of a German road, 8 bits a channel |
 # | Output | boxes with one of four groups and a score |
 # | For | learning how detectors are trained, scored and compared |

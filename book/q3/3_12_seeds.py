@@ -147,7 +147,12 @@ for name, fused in together.items():
     alone = [run.results["ap50"] for run in recipes[name]]
     three = with_interval(float(three_groups(matches)), ap.bootstrap(matches, three_groups))
     rows.append(
-        [name, f"{sum(alone) / 3:.3f}", *(score(results, own) for own in ("ap50", "ap")), three]
+        [
+            name,
+            f"{sum(alone) / len(alone):.3f}",
+            *(score(results, own) for own in ("ap50", "ap")),
+            three,
+        ]
     )
 table(
     [
@@ -194,6 +199,6 @@ table(
 # %% [markdown]
 # ## What this section showed
 #
-# From the same start, another seed changes the score of each last recipe by less than another test set would. Minutes alone do not order the runs: the first and the second Faster R-CNN took longest and lie far below the third, and the narrow networks that have seen simulated roads pass the wide ones of ImageNet in less time. ResNet50, as wide as in the report, takes twice the minutes of VGG16's fifth run on the same processor and does not pass it. What the minutes are spent on matters: harder proposals, more crops, the detector's own false alarms, features of a size that the layers behind them can bear. Three runs averaged score higher than the first of them: at IoU 0.5 by no more than these images can tell from chance, and more where boxes have to fit better.
+# From the same start, another seed changes the score of each last recipe by less than another test set would. Minutes alone do not order the runs: the first and the second Faster R-CNN took longest and lie far below the third, and the narrow networks that have seen simulated roads pass the wide ones of ImageNet in less time. ResNet50, with all its channels, takes twice the minutes of VGG16's fifth run on the same processor and does not pass it. What the minutes are spent on matters: harder proposals, more crops, the detector's own false alarms, features of a size that the layers behind them can bear. Three runs averaged score higher than the first of them: at IoU 0.5 by no more than these images can tell from chance, and more where boxes have to fit better.
 #
 # All seeds share one start on simulated roads; what another start would change is not known. The same seed on another processor is, as it were, another seed.

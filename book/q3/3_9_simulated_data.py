@@ -123,7 +123,7 @@ comparison.gain_by_group({f"{n} real images": first[n] for n in (0, max(first))}
 
 # %% tags=["hide-input"]
 long = records.load("../runs/transfer_long/random-600.json")
-provenance(long)
+Markdown(f"{provenance(long)} Its command:\n\n{command(long)}")
 
 # %% tags=["hide-input"]
 most = max(first)
@@ -147,4 +147,4 @@ comparison.gain_by_group({"real images alone": long, "simulated roads first": fi
 #
 # A detector that has never seen a photograph finds nearly all real signs at some score. What it does not know is what else there is on a road: its false alarms on background are what costs most, and the first real images remove most of them. Yet ten images are worse than none: the false alarms go, but more signs are missed or named wrongly, perhaps because crops of the same few signs come again and again. From thirty images on the scores are higher than without. By group, most of the gain from all images is in “other”.
 #
-# From random weights the same few crops of real images give far less. With as many crops as both kinds together, real images alone come close: what simulated roads then still add is not told from chance by these images. So with all real images at hand, simulated roads mostly replace steps. What they are worth shows where real images are few. ImageNet weights, from which the first real runs of {doc}`../q2/2_2_two_stage` start, are another way. Each point is one run.
+# From random weights the same few crops of real images give far less. With as many crops as both kinds together, real images alone come close: what simulated roads then still add is not told from chance by these images. So with all real images at hand, simulated roads mostly replace steps. With few real images no detector was trained without them, so that what they are worth there is known only against none. ImageNet weights, from which the first real runs of {doc}`../q2/2_2_two_stage` start, are another way. Each point is one run.

@@ -79,6 +79,7 @@ def on_two_splits(first: RunRecord, second: RunRecord) -> Markdown:
         ...     truths = [signs | {"image_id": image_id} for image_id in image_ids]
         ...     own = RunRecord("run", {"split": split}, data={}, seed=0)
         ...     own.evidence = {"truths": truths, "detections": []}
+        ...     own.results = scores_on(own, image_ids)
         ...     runs.append(own)
         >>> print(on_two_splits(*runs))
         | split | test images | number | AP at IoU 0.5 | AP 0.50 to 0.95 |
@@ -88,16 +89,16 @@ def on_two_splits(first: RunRecord, second: RunRecord) -> Markdown:
         | random | those on which nothing was chosen | 1 | 0.000 [0.000,... | 0.000 [0.000,... |
     """
     chosen_on, tested = ({own["image_id"] for own in r.evidence["truths"]} for r in (first, second))
+    left = tested - chosen_on
     parts = (
-        (first, "all", chosen_on),
-        (second, "all", tested),
-        (second, "those on which nothing was chosen", tested - chosen_on),
+        (first, "all", chosen_on, first.results),
+        (second, "all", tested, second.results),
+        (second, "those on which nothing was chosen", left, scores_on(second, left)),
     )
-    rows = []
-    for run, which, image_ids in parts:
-        results = scores_on(run, image_ids)
-        scored = (score(results, "ap50"), score(results, "ap"))
-        rows.append([run.settings["split"], which, len(image_ids), *scored])
+    rows = [
+        [run.settings["split"], which, len(image_ids), score(found, "ap50"), score(found, "ap")]
+        for run, which, image_ids, found in parts
+    ]
     return table(["split", "test images", "number", "AP at IoU 0.5", "AP 0.50 to 0.95"], rows)
 
 
@@ -431,9 +432,9 @@ def _check_seeds(name: str, runs: Sequence[RunRecord], earlier: Sequence[RunReco
             raise InputError(f"{name}: its runs do not go on from the runs before, seed by seed")
     alike = [
         (
-            replace(settings_of(run), seed=0, **({"weights": "before"} if earlier else {})),
+            replace(settings_of(run), seed=0, weights=""),  # known by content below
             run.data["fingerprint"],
-            None if earlier else run.weights.get("start_sha256"),
+            None if earlier else run.weights.get("start_sha256", run.weights.get("start")),
         )
         for run in runs
     ]

@@ -1,6 +1,7 @@
 """Figures of chapters 2 and 3. Each function draws one from the data set, a record or numbers."""
 
 from collections.abc import Iterable, Sequence
+from itertools import cycle
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -277,7 +278,7 @@ def minutes(
         [[[10.0, 0.75]], [[10.0, 0.8125]]]
     """
     devices = sorted({run.hardware["device"] for runs in recipes.values() for run in runs})
-    markers = dict(zip(devices, "osD^v", strict=False))
+    markers = dict(zip(devices, cycle("osD^v"), strict=False))
     detectors = {"faster-rcnn": ("Faster R-CNN", TWO_STAGE), "ssd300": ("SSD300", ONE_STAGE)}
     with report_style():
         figure, axes = plt.subplots(figsize=(7, 4.6))
@@ -346,7 +347,7 @@ def coverage(boxes_xyxy: np.ndarray, covered: dict[str, np.ndarray], signs: int 
     )
     with report_style():
         figure, axes = plt.subplots(figsize=(6.5, 3.4))
-        for (name, own), style in zip(covered.items(), styles, strict=False):
+        for (name, own), style in zip(covered.items(), styles[: len(covered)], strict=True):
             axes.plot(centres, [own[members].mean() for members in bins], **style, label=name)
         axes.legend(labelcolor="linecolor", loc="center right")
         axes.set(xlabel="width of a sign in pixels", ylabel="share covered", ylim=(-0.03, 1.05))

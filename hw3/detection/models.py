@@ -74,7 +74,7 @@ def build_faster_rcnn(
         fpn_channels: channels of each level of the pyramid.
         fpn_norm: BatchNorm after each of the pyramid's convolutions, as in torchvision's second
             version (Li et al. 2021). Without it a ResNet50 that starts at random hands on features
-            so large that most of the box head falls silent.
+            many times as large, and at a high learning rate most of the box head falls silent.
         frozen_blocks: how many of the backbone's five blocks, from the first, are not trained.
         rois_per_image: proposals drawn from an image for the box head's loss.
         proposals: best proposals of a training image, of which those are drawn.
