@@ -176,22 +176,35 @@ def test_means_by_size_go_from_small_to_large_and_leave_empty_slices_out() -> No
 
 
 def test_distances_are_cumulative_shares_with_their_medians() -> None:
-    figure = drawn(figures.distances(np.array([0.0, 2, 9]), np.array([0.2, 0.8, 1]), 2))
-    assert [text for text in texts(figure) if "median" in text] == [" median 2.00", " median 0.80"]
+    one = (np.array([0.0, 2, 9]), np.array([0.2, 0.8, 1]))
+    figure = drawn(figures.distances({"one": one, "other": (one[0] + 1, one[1] / 2)}, 2))
+    medians = [text.strip() for text in texts(figure) if "median" in text]
+    assert medians == [
+        "one: median 2.00",
+        "other: median 3.00",
+        "one: median 0.80",
+        "other: median 0.40",
+    ]
     assert figure.axes[0].lines[0].get_ydata()[-1] == 1
 
 
 def test_empty_bins_are_left_out_of_the_calibration() -> None:
     bins = {"pixels": [90, 0, 10], "probability": [9.0, 0.0, 9.0], "tumour": [0, 0, 8]}
-    left, right = drawn(figures.calibration(bins)).axes
+    left, right = drawn(figures.calibration({"one": bins, "other": bins})).axes
     assert left.lines[1].get_xdata().tolist() == pytest.approx([0.1, 0.9])
     assert left.lines[1].get_ydata().tolist() == pytest.approx([0, 0.8])
-    assert [bar.get_height() for bar in right.patches] == [90, 0, 10]
+    assert right.patches[0].get_data().values.tolist() == pytest.approx([0.9, 0, 0.1])
 
 
 def test_nothing_to_draw_is_said() -> None:
     columns = (["a"], [1], [0], [3], [0])
     healthy = SliceCounts(*map(np.array, columns), pixels=400)
     assert "no slice with tumour" in texts(drawn(figures.dice_by_size({"healthy": healthy})))
-    empty = drawn(figures.distances(np.array([]), np.array([]), 2))
-    assert texts(empty).count("no slice with both masks") == 2
+    empty = drawn(figures.distances({"empty": (np.array([]), np.array([]))}, 2))
+    assert texts(empty).count("empty: no slice with both masks") == 2
+
+
+def test_a_third_run_has_no_colour_and_is_not_left_out_in_silence() -> None:
+    bins = {"pixels": [90, 10], "probability": [9.0, 9.0], "tumour": [0, 8]}
+    with pytest.raises(ValueError, match="zip"):
+        figures.calibration(dict.fromkeys("abc", bins))

@@ -108,7 +108,7 @@ both = [own for own in examined["slices"] if own["hausdorff_95"] is not None]
 hausdorff, surface = (
     np.array([own[name] for own in both]) for name in ("hausdorff_95", "surface_dice")
 )
-figures.distances(hausdorff, surface, tolerance)
+figures.distances({titles[1]: (hausdorff, surface)}, tolerance)
 
 # %% tags=["hide-input"]
 Markdown(
@@ -122,7 +122,7 @@ Markdown(
 # Of all pixels with a predicted probability near 0.7, seven tenths should be tumour. A Dice loss does not ask for that: it rewards an outline, not a probability.
 
 # %% mystnb={"figure": {"name": "fig-3-8", "caption": "Left: predicted probability against the share of pixels that are tumour, in ten bins. Right: pixels in each bin. Simulated data, unless this page was run on the real set."}, "image": {"alt": "On the left, points of ten bins: above the dotted diagonal of perfect calibration at low probabilities, near or below it at high ones. On the right, bars on a logarithmic axis: nearly all pixels lie in the lowest bin, most of the others in the highest."}}
-figures.calibration(examined["bins"])
+figures.calibration({titles[1]: examined["bins"]})
 
 # %% tags=["hide-input"]
 bins = {name: np.array(own) for name, own in examined["bins"].items()}

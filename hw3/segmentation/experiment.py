@@ -421,6 +421,42 @@ def settings_of(record: RunRecord) -> SegmentationSettings:
     return runs.settings_of(record, {"unet": SegmentationSettings})
 
 
+def restore(
+    record: RunRecord, source: str, weights: Path
+) -> tuple[nn.Module, LggDataset, dict[str, np.ndarray], Accelerator]:
+    """What a record's run ended with: its model, ready to predict, its data and their split.
+
+    Args:
+        record: of the run.
+        source: real data, see `hw3.segmentation.dataset.fetch_lgg`.
+        weights: the file that the run made.
+
+    Raises:
+        InputError: if the data or the weights are not those of the record.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from hw3.profiles import SMOKE
+        >>> source = simulate_lgg(folder, patients=1, slices=10, size=32, seed=0)
+        >>> dataset = read_lgg(source, size=32, cache=folder)
+        >>> settings = replace(SMOKE.segmentation, epochs=1)
+        >>> record, _ = run(settings, dataset, kind="simulated", name="try", folder=folder)
+        epoch 1/1  learning_rate 0.003  seconds ...
+        >>> weights = folder / f"{record.stem}.safetensors"
+        >>> model, dataset, split, _ = restore(record, str(source), weights)
+        >>> model.training, {part: len(indices) for part, indices in split.items()}
+        (False, {'train': 8, 'validation': 1, 'test': 1})
+    """
+    runs.check_weights(record, weights)
+    settings, folder = settings_of(record), data_folder()
+    dataset = read_lgg(fetch_lgg(source, folder), size=settings.image_size, cache=folder / "cache")
+    if dataset.fingerprint != record.data["fingerprint"]:
+        raise InputError(f"{source}: these are not the data of record {record.name}")
+    accelerator = training.make_accelerator(settings.mixed_precision)
+    model = runs.trained(build(settings, "random"), weights, accelerator)
+    return model, dataset, split_of(settings, dataset), accelerator
+
+
 def predict_evidence(record: RunRecord, source: str, weights: Path) -> dict[str, Any]:
     """The evidence of a record, predicted anew on the real data in `source`.
 
@@ -439,15 +475,7 @@ def predict_evidence(record: RunRecord, source: str, weights: Path) -> dict[str,
         >>> sorted(found), found["pixels_per_slice"]
         (['pixels_per_slice', 'test', 'train', 'validation'], 1024)
     """
-    runs.check_weights(record, weights)
-    settings = settings_of(record)
-    folder = data_folder()
-    dataset = read_lgg(fetch_lgg(source, folder), size=settings.image_size, cache=folder / "cache")
-    if dataset.fingerprint != record.data["fingerprint"]:
-        raise InputError(f"{source}: these are not the data of record {record.name}")
-    accelerator = training.make_accelerator(settings.mixed_precision)
-    model = runs.trained(build(settings, "random"), weights, accelerator)
-    return _evidence(model, dataset, split_of(settings, dataset), accelerator)
+    return _evidence(*restore(record, source, weights))
 
 
 def predict_files(

@@ -1,6 +1,7 @@
 """Figures 1.1 to 1.5, and those of 3.4, 3.7 and 3.8: each draws one from arrays or records."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -222,65 +223,69 @@ def dice_by_size(panels: dict[str, SliceCounts], parts: int = 5) -> Figure:
     return figure
 
 
-def distances(hausdorff: np.ndarray, surface_dice: np.ndarray, tolerance: float) -> Figure:
+def distances(runs: dict[str, tuple[np.ndarray, np.ndarray]], tolerance: float) -> Figure:
     """How far outlines lie apart: cumulative shares of slices, one panel a measure.
 
     Args:
-        hausdorff: (n,) 95 % Hausdorff distances in pixels; n may be 0.
-        surface_dice: (n,) in [0, 1].
+        runs: one or two by title: (n,) 95 % Hausdorff distances in pixels, and (n,) surface Dice
+            in [0, 1]; n may be 0.
         tolerance: of the surface Dice, in pixels.
 
     Example:
-        >>> figure = distances(np.array([1.0, 3.0]), np.array([0.5, 1.0]), tolerance=2)
+        >>> figure = distances({"try": (np.array([1.0, 3.0]), np.array([0.5, 1.0]))}, tolerance=2)
         >>> [axes.get_xlabel() for axes in figure.axes]
         ['95 % Hausdorff distance, pixels', 'surface Dice within 2 pixels']
     """
-    panels = {
-        "95 % Hausdorff distance, pixels": hausdorff,
-        f"surface Dice within {tolerance:g} pixels": surface_dice,
-    }
+    labels = ("95 % Hausdorff distance, pixels", f"surface Dice within {tolerance:g} pixels")
     with report_style():
-        figure, grid = plt.subplots(1, 2, figsize=(8, 2.8), sharey=True)
-        for axes, (name, values) in zip(grid, panels.items(), strict=True):
-            axes.set(xlabel=name, ylim=(0, 1.02))
-            if not len(values):
-                axes.text(0.03, 0.06, "no slice with both masks", color=MUTED, fontsize=8)
-                continue
-            axes.ecdf(values, color=TRAINED, linewidth=2)
-            middle = float(np.median(values))
-            axes.axvline(middle, color=MUTED, linestyle="dotted")
-            axes.text(middle, 0.06, f" median {middle:.2f}", color=MUTED, fontsize=8)
+        figure, grid = plt.subplots(1, 2, figsize=(8, 3), sharey=True)
+        for number, (axes, label) in enumerate(zip(grid, labels, strict=True)):
+            axes.set(xlabel=label, ylim=(0, 1.02))
+            for row, (title, color) in enumerate(_colored(runs)):
+                values, height = runs[title][number], 0.05 + 0.09 * row
+                beside = {"color": color, "fontsize": 8}
+                if not len(values):
+                    axes.text(0.03, height, f"{title}: no slice with both masks", **beside)
+                    continue
+                axes.ecdf(values, color=color, linewidth=2)
+                middle = float(np.median(values))
+                axes.axvline(middle, color=color, linestyle="dotted")
+                axes.text(middle, height, f" {title}: median {middle:.2f}", **beside)
         grid[0].set_ylabel("share of slices, up to here")
     return figure
 
 
-def calibration(bins: dict[str, list[float]]) -> Figure:
+def calibration(runs: dict[str, dict[str, list[float]]]) -> Figure:
     """Predicted probability against the share of pixels that are tumour, and pixels a bin.
 
     Args:
-        bins: of `hw3.segmentation.errors.examine`.
+        runs: one or two by title: `bins` of `hw3.segmentation.errors.examine`.
 
     Example:
         >>> bins = {"pixels": [100, 50], "probability": [10.0, 40.0], "tumour": [5, 45]}
-        >>> calibration(bins).axes[0].lines[1].get_ydata().tolist()
+        >>> calibration({"try": bins}).axes[0].lines[1].get_ydata().tolist()
         [0.05, 0.9]
     """
-    pixels, probability, tumour = (np.array(bins[n]) for n in ("pixels", "probability", "tumour"))
-    filled = pixels > 0
-    edges = np.linspace(0, 1, len(pixels) + 1)
     with report_style():
         figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3))
         left.plot([0, 1], [0, 1], color=MUTED, linestyle="dotted")
-        left.plot(
-            (probability[filled] / pixels[filled]).tolist(),
-            (tumour[filled] / pixels[filled]).tolist(),
-            color=TRAINED,
-            marker="o",
-        )
         left.text(0.42, 0.33, "perfectly calibrated", color=MUTED, fontsize=8)
+        for row, (title, color) in enumerate(_colored(runs)):
+            pixels, probability, tumour = (
+                np.array(runs[title][name]) for name in ("pixels", "probability", "tumour")
+            )
+            filled = pixels > 0
+            left.plot(
+                probability[filled] / pixels[filled],
+                tumour[filled] / pixels[filled],
+                color=color,
+                marker="o",
+            )
+            left.text(0.02, 0.93 - 0.09 * row, title, color=color, fontsize=8)
+            edges = np.linspace(0, 1, len(pixels) + 1)
+            right.stairs(pixels / pixels.sum(), edges, color=color, linewidth=2)
         left.set(xlabel="mean predicted probability", ylabel="share that is tumour")
-        right.bar(edges[:-1], pixels, width=np.diff(edges), align="edge", color=FROZEN)
-        right.set(xlabel="predicted probability", ylabel="pixels", yscale="log")
+        right.set(xlabel="predicted probability", ylabel="share of all pixels", yscale="log")
     return figure
 
 
@@ -324,6 +329,11 @@ def leak(pairs: np.ndarray) -> Figure:
         axes.set(xlim=(-0.02, 1), ylim=(-0.02, 1), aspect="equal")
         axes.set(xlabel="Dice, patient held out", ylabel="Dice, patient's other slices trained on")
     return figure
+
+
+def _colored(runs: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """The titles of one or two runs, the one that matters first, each with its colour."""
+    return zip(runs, (TRAINED, MUTED)[: len(runs)], strict=True)
 
 
 def _verdict(true_positive: int, false_positive: int, false_negative: int) -> str:
