@@ -14,7 +14,8 @@ def learning_curves(
     """A score with its interval against the amount of training data, a line a start.
 
     Args:
-        starts: two starts by title, each with its scores in [0, 1], at least one, by amount.
+        starts: two or three by title, each with its scores in [0, 1], at least one, by amount. The
+            marks of a third are hollow.
         unit: what is counted, for the axis.
         measure: the score's name, for the axis.
 
@@ -29,11 +30,13 @@ def learning_curves(
     highest = max(starts, key=lambda title: starts[title][max(starts[title])])
     with report_style():
         figure, axes = plt.subplots(figsize=(6.5, 3.4))
-        for (title, scores), color in zip(starts.items(), (TRAINED, MUTED), strict=True):
+        looks = ((TRAINED, "full"), (MUTED, "full"), (MUTED, "none"))[: len(starts)]
+        for (title, scores), (color, fill) in zip(starts.items(), looks, strict=True):
             at = [places[amount] for amount in sorted(scores)]
             values, intervals = zip(*(scores[amount] for amount in sorted(scores)), strict=True)
             axes.vlines(at, *zip(*intervals, strict=True), color=color, linewidth=2, alpha=0.5)
-            axes.plot(at, values, "o-", color=color)
+            size = 6 if fill == "full" else 11  # a ring that shows around a full point
+            axes.plot(at, values, "o-", color=color, fillstyle=fill, markersize=size)
             away, side = (8, "bottom") if title == highest else (-8, "top")
             beside = {"textcoords": "offset points", "ha": "right", "va": side, "color": color}
             axes.annotate(title, (at[-1], values[-1]), (-4, away), **beside)

@@ -15,7 +15,7 @@ from hw3.errors import InputError
 NAMED_WEIGHTS = ("coco", "imagenet", "random")
 """What a network can start from besides a file."""
 ALARM_SCORE = 0.2
-"""Score from which a detection on no sign is a false alarm to learn from, see `hard_share`."""
+"""Score from which a detection on no annotated sign is a false alarm, see `hard_share`."""
 DETECTION = Path(__file__).parent / "detection"
 """Holds the starting weights that `tools/start_weights.py` keeps."""
 
@@ -158,9 +158,9 @@ class DetectionSettings:
     sign_share: float = 0.8
     """Share of the crops laid around a sign."""
     hard_share: float = 0.0
-    """Share of the crops laid around a false alarm (a score of at least 0.2 on no sign) that the
-    starting weights, a detector's file, raise in a training image: hard negatives. The crops that
-    are left lie anywhere."""
+    """Share of the crops laid around a false alarm (a score of at least 0.2 on no annotated sign)
+    that the starting weights, a detector's file, raise in a training image: hard negatives. The
+    crops that are left lie anywhere."""
     balance_groups: bool = False
     """Signs to lay crops around come from each of the four groups equally often."""
     augment: bool = True

@@ -135,6 +135,21 @@ def load(path: Path) -> RunRecord:
         raise InputError(f"{path}: {fault}; delete it and train again") from None
 
 
+def load_seeds(path: Path) -> list[RunRecord]:
+    """The record at `path`, and those of its other seeds beside it, `<stem>-seed<number>.json`.
+
+    Example:
+        >>> for seed, ending in enumerate(("", "-seed1")):
+        ...     record = RunRecord("ssd300", settings={}, data={}, seed=seed)
+        ...     _ = record.save(folder / f"ssd300{ending}.json")
+        >>> [record.seed for record in load_seeds(folder / "ssd300.json")]
+        [0, 1]
+    """
+    path = Path(path)
+    others = path.parent.glob(f"{path.stem}-seed[0-9]*.json")
+    return sorted(map(load, [path, *others]), key=lambda record: record.seed)
+
+
 def find(folder: Path, record: RunRecord) -> RunRecord | None:
     """The finished run with the same name and key in `folder`, or None: never a stale one.
 

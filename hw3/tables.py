@@ -151,6 +151,37 @@ def provenance(record: RunRecord) -> Markdown:
     )
 
 
+def folded(title: str, text: str) -> Markdown:
+    """Markdown text behind a line that opens it; printed, it is open.
+
+    Example:
+        >>> print(folded("More", "**Details**"))
+        <details><summary>More</summary>
+        <BLANKLINE>
+        **Details**
+        <BLANKLINE>
+        </details>
+    """
+    return Markdown(f"<details><summary>{title}</summary>\n\n{text}\n\n</details>")
+
+
+def sources(runs: dict[str, RunRecord]) -> Markdown:
+    """`provenance` of several runs by title, a line each, folded.
+
+    Example:
+        >>> record = RunRecord("unet", settings={"split": "slice"}, data={}, seed=0)
+        >>> record.data, record.commit = {"kind": "real", "slices": 3929}, "c0ffee"
+        >>> record.hardware, record.versions = {"device": "A100", "count": 1}, {"torch": "2.5.0"}
+        >>> print(sources({"by slice": record}))
+        <details><summary>Where these numbers come from (real data, 1 run)</summary>
+        <BLANKLINE>
+        - by slice: **Real data**; 3,929 slices, split `slice`, seed 0; ...
+    """
+    kinds = " and ".join(dict.fromkeys(run.data["kind"] for run in runs.values()))
+    title = f"Where these numbers come from ({kinds} data, {len(runs)} run{'s' * (len(runs) != 1)})"
+    return folded(title, "\n".join(f"- {own}: {provenance(run)}" for own, run in runs.items()))
+
+
 def hours(runs: Iterable[RunRecord]) -> str:
     """Hours, minutes and seconds of training steps that runs took together.
 

@@ -168,8 +168,7 @@ def test_a_detector_that_finds_all_is_better_than_one_that_finds_nothing() -> No
     assert claims(ALL, NOTHING) == [
         ["+1.000 [+1.000, +1.000]", "holds"],
         [nought, "holds"],  # all sizes are found equally well
-        [nought, UNDECIDED],  # and by the other, equally badly
-        [nought, UNDECIDED],
+        *[[nought, UNDECIDED]] * 4,  # and by the other, equally badly
     ]
     assert claims(NOTHING, ALL)[0] == ["-1.000 [-1.000, -1.000]", "fails"]
 
@@ -192,8 +191,9 @@ def test_sizes_are_compared_within_the_right_detector(
     two_stage, one_stage, values, verdicts
 ) -> None:
     rows = claims(record(*two_stage), record(*one_stage))[1:]
-    assert [row[0] for row in rows] == [f"{v:+.3f} [{v:+.3f}, {v:+.3f}]" for v in values]
-    assert [row[1] for row in rows] == verdicts
+    assert [row[0] for row in rows[:3]] == [f"{v:+.3f} [{v:+.3f}, {v:+.3f}]" for v in values]
+    assert [row[1] for row in rows[:3]] == verdicts
+    assert rows[3:] == rows[1:3]  # signs are found at one score, so that AP is the share found
 
 
 def partly(share: float, seed: int) -> RunRecord:
@@ -217,6 +217,8 @@ def test_values_and_intervals_are_those_of_the_scores() -> None:
         one["ap50_by_size"]["medium"] - one["ap50_by_size"]["small"],
         one["ap50_by_size"]["medium"] - one["ap50_by_size"]["large"],
     ]
+    shares = comparison.recall_by_size(second)
+    expected += [shares["medium"] - shares[size] for size in ("small", "large")]
     rows = claims(first, second)
     assert [row[0].split()[0] for row in rows] == [f"{value:+.3f}" for value in expected]
     assert all(0 < abs(value) < 1 for value in expected)
@@ -243,7 +245,7 @@ def test_what_no_test_image_shows_is_undefined() -> None:
     assert rows[1] == ["undefined", UNDECIDED]
     assert rows[3] == ["undefined", UNDECIDED]
     empty = record(signs=())
-    assert claims(empty, empty) == [["undefined", UNDECIDED]] * 4
+    assert claims(empty, empty) == [["undefined", UNDECIDED]] * 6
 
 
 def test_detectors_tested_on_different_images_are_not_compared() -> None:
@@ -251,22 +253,36 @@ def test_detectors_tested_on_different_images_are_not_compared() -> None:
         claims(ALL, record(images=9))
 
 
-def test_a_recipe_on_two_splits_is_scored_where_nothing_was_chosen() -> None:
-    first, second = replace(ALL, settings={"split": "official"}), partly(0.7, 1)
-    second = replace(second, settings={"split": "random"})
-    for run, images in ((first, range(10)), (second, range(20))):
-        run.results = comparison.scores_on(run, images)
-    rows = str(comparison.on_two_splits(first, second)).split("\n")[2:]
-    cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows]
-    assert [row[:3] for row in cells] == [
-        ["official", "all", "10"],
-        ["random", "all", "20"],
-        ["random", "those on which nothing was chosen", "10"],
-    ]
-    left = comparison.scores_on(second, range(10, 20))
-    assert [float(row[3].split()[0]) for row in cells] == pytest.approx(
-        [1, second.results["ap50"], left["ap50"]], abs=5e-4
+def test_a_last_step_is_measured_on_all_images_and_where_nothing_was_chosen() -> None:
+    before, after = (
+        replace(own, settings={"split": "random"}) for own in (partly(0.5, 2), partly(0.7, 1))
     )
+    shown = comparison.last_step([(before, after)], range(10), ("before", "after"), resamples=100)
+    rows = [plain(line).split(" | ") for line in str(shown).split("\n")[2:]]
+    assert [row[1:3] for row in rows] == [["all", "20"], ["that guided no choice", "10"]]
+    for row, images in zip(rows, (range(20), range(10, 20)), strict=True):
+        low, high = (
+            ap.match(*comparison.restricted(run, images).evidence.values())
+            for run in (before, after)
+        )
+        values = [float(ap.mean_average_precision(own)) for own in (low, high)]
+        assert [float(cell.split()[0]) for cell in row[3:5]] == pytest.approx(values, abs=5e-4)
+        interval = ap.bootstrap(high, against=low, resamples=100)
+        assert row[5].split(" |")[0] == (
+            f"{values[1] - values[0]:+.3f} [{interval[0]:+.3f}, {interval[1]:+.3f}]"
+        )
+
+
+def test_where_every_image_guided_a_choice_there_is_one_row() -> None:
+    official = replace(ALL, settings={"split": "official"})
+    shown = comparison.last_step([(official, official)], range(10), ("a", "b"), resamples=10)
+    assert len(str(shown).split("\n")) == 3
+
+
+def test_a_step_between_runs_on_other_images_is_refused() -> None:
+    few, many = record(*WIDTHS, images=4), replace(ALL, settings={"split": "official"})
+    with pytest.raises(InputError, match="was tested on other images"):
+        comparison.last_step([(few, many)], [], ("a", "b"), resamples=10)
 
 
 def test_margins_of_detectors_without_doubt_are_nought() -> None:
@@ -408,12 +424,16 @@ def test_the_same_seed_twice_says_nothing_of_seeds() -> None:
         comparison.over_seeds({"twice": [*seeds(0.7), *seeds(0.7)]})
 
 
+def scores_of(run: RunRecord) -> dict:
+    return ap.scores(ap.match(run.evidence["truths"], run.evidence["detections"]))
+
+
 def test_some_images_are_scored_as_if_there_were_no_others() -> None:
     whole = record("medium", "large")
     few = record("medium", "large", images=4)
     few_scores = ap.scores(ap.match(few.evidence["truths"], few.evidence["detections"]))
-    assert comparison.scores_on(whole, {0, 1, 2, 3}) == few_scores
-    assert comparison.scores_on(whole, range(10))["ap50"] == pytest.approx(
+    assert scores_of(comparison.restricted(whole, {0, 1, 2, 3})) == few_scores
+    assert scores_of(comparison.restricted(whole, range(10)))["ap50"] == pytest.approx(
         ap.mean_average_precision(comparison.matches_of(whole))
     )
 
@@ -421,7 +441,7 @@ def test_some_images_are_scored_as_if_there_were_no_others() -> None:
 @pytest.mark.parametrize("image_ids", [{3, 99}, set()])
 def test_images_without_detections_of_this_run_are_not_scored(image_ids) -> None:
     with pytest.raises(InputError, match="run was tested on other images than these"):
-        comparison.scores_on(ALL, image_ids)
+        comparison.restricted(ALL, image_ids)
 
 
 def test_seeds_may_draw_the_split_and_raise_other_numbers_of_false_alarms() -> None:

@@ -115,13 +115,15 @@ def test_the_largest_sign_is_annotated(dataset) -> None:
     ],
 )
 def test_bars_are_as_high_as_the_counts(dataset, image_ids, by_group, by_size) -> None:
-    groups = drawn(figures.histogram_by_group(dataset, image_ids)).axes[0]
-    sizes = drawn(figures.histogram_by_size(dataset, image_ids)).axes[0]
+    panels = {"other": dataset.counts([0]), "own": dataset.counts(image_ids)}
+    groups = drawn(figures.histogram_by_group(panels)).axes[1]
+    sizes = drawn(figures.histogram_by_size(panels)).axes[1]
     for axes, expected in ((groups, by_group), (sizes, by_size)):
         assert [bar.get_height() for bar in axes.patches] == expected
         assert [text.get_text() for text in axes.texts] == list(map(str, expected))
         assert axes.get_ylim()[1] > max(1, *expected)
-        assert axes.get_ylabel() == "signs"
+        assert axes.get_title(loc="left") == "own"
+        assert axes.figure.axes[0].get_ylabel() == "signs"
     assert [label.get_text() for label in groups.get_xticklabels()] == list(GROUPS)
     names = [label.get_text().split()[0] for label in sizes.get_xticklabels()]
     assert names == list(SIZE_GROUPS)
@@ -214,6 +216,17 @@ def test_boxes_are_drawn_in_their_image_and_above_the_threshold(dataset) -> None
     assert not without.patches
     assert not empty.images
     assert {"true box", "predicted box"} < set(texts(figure))
+
+
+def test_a_name_that_would_hide_another_stands_below_its_box(dataset) -> None:
+    place = (20, 40, 30, 20)
+    found = [detection(0, 4, 0.9, place), detection(0, 2, 0.8, place), detection(0, 3, 0.7, place)]
+    names = drawn(figures.boxes(dataset, [0], found)).axes[0].texts
+    assert [(text.get_position()[1], text.get_va()) for text in names] == [
+        (37, "bottom"),
+        (63, "top"),
+        (37, "bottom"),  # both places are taken: it stays
+    ]
 
 
 def test_another_threshold_draws_other_boxes(dataset) -> None:
@@ -309,13 +322,12 @@ def test_each_run_is_a_point_at_its_minutes_in_the_colour_of_its_detector() -> N
     before = {"long": [recipes["short"][1]]}
     (axes,) = drawn(figures.minutes(recipes, before, {"theirs": 0.95})).axes
     assert [own.get_offsets().tolist() for own in axes.collections] == [
-        [[1, 0.75]],
-        [[2, 0.5]],
+        [[1, 0.75], [2, 0.5]],
         [[12, 0.875]],
         [[5, 0.625]],
     ]
     assert [to_hex(own.get_facecolor()[0]) for own in axes.collections] == [
-        color.lower() for color in (TWO_STAGE, TWO_STAGE, TWO_STAGE, ONE_STAGE)
+        color.lower() for color in (TWO_STAGE, TWO_STAGE, ONE_STAGE)
     ]
     assert [text.get_text() for text in axes.texts] == ["theirs", "short", "long", "tiles"]
     assert [own.get_text() for own in axes.get_legend().get_texts()] == ["Faster R-CNN", "SSD300"]
@@ -326,7 +338,11 @@ def test_each_run_is_a_point_at_its_minutes_in_the_colour_of_its_detector() -> N
     labels = [own.get_text() for own in axes.get_legend().get_texts()]
     assert labels == ["Faster R-CNN", "SSD300", "CPU", "a faster CPU"]
     shapes = [len(own.get_paths()[0]) for own in axes.collections]
-    assert shapes[0] == shapes[1] == shapes[3] != shapes[2]
+    assert shapes[0] == shapes[2] != shapes[1]
+    recipes["short"][1].hardware = {"device": "a faster CPU", "count": 2}
+    (axes,) = drawn(figures.minutes(recipes, before, {})).axes
+    assert [len(line.get_xydata()) for line in axes.lines[:2]] == [1, 1]  # none joins devices
+    assert [text.get_text() for text in axes.texts][:2] == ["short", "short"]
 
 
 def test_coverage_is_the_mean_of_neighbours_in_width() -> None:

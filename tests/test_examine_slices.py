@@ -11,7 +11,7 @@ from hw3 import profiles, records
 from hw3.segmentation import experiment
 from hw3.segmentation.metrics import SliceCounts
 
-KEPT = sorted((Path(__file__).parent.parent / "book/examined").glob("*.jsonl"))
+KEPT = sorted((Path(__file__).parent.parent / "book/examined").glob("*.json"))
 PIXELS = ("true_positive", "false_positive", "false_negative")
 
 
@@ -32,8 +32,7 @@ def test_a_run_is_examined(tiny_lgg, tiny_dataset, tmp_path, monkeypatch) -> Non
     arguments = [str(record), str(weights), str(tiny_lgg), "test"]
     monkeypatch.setattr("sys.argv", ["examine_slices.py", *arguments])
     examine_slices.main()
-    written = (tmp_path / f"examined/{record.stem}-test.jsonl").read_text().splitlines()
-    header, *slices = map(json.loads, written)
+    header, *slices = json.loads((tmp_path / f"examined/{record.stem}-test.json").read_text())
     assert (header["record"], header["part"], header["key"]) == ("try", "test", own.key)
     assert sum(header["bins"]["pixels"]) == 64 * 64 * len(slices) > 0
     found = {(one["patient_id"], one["slice_index"]): one["plain"] for one in slices}
@@ -42,7 +41,7 @@ def test_a_run_is_examined(tiny_lgg, tiny_dataset, tmp_path, monkeypatch) -> Non
 
 @pytest.mark.parametrize("path", KEPT, ids=lambda path: path.stem)
 def test_the_kept_counts_are_those_of_the_committed_run(path) -> None:
-    header, *slices = map(json.loads, path.read_text().splitlines())
+    header, *slices = json.loads(path.read_text())
     name = path.stem.removesuffix(f"-{header['part']}")
     record = records.load(path.parent.parent / f"runs/{name}.json")
     assert record.key == header["key"] and record.data["kind"] == "real"

@@ -1,6 +1,7 @@
 """Figures that both questions draw, read back from their axes."""
 
 import matplotlib.pyplot as plt
+import pytest
 
 from hw3.figures import learning_curves
 from hw3.style import report_style
@@ -32,3 +33,12 @@ def test_learning_curves_stand_at_the_amounts_in_order() -> None:
         ("random", (1, 0.2), colours[1]),
     ]
     assert [text.get_va() for text in axes.texts] == ["bottom", "top"]
+
+
+def test_a_third_start_is_hollow_and_a_fourth_has_no_look() -> None:
+    starts = {name: {n: (0.2, (0.1, 0.3))} for n, name in enumerate("abcd")}
+    three = {name: starts[name] for name in "abc"}
+    lines = learning_curves(three, "images", "AP").axes[0].lines
+    assert [line.get_fillstyle() for line in lines] == ["full", "full", "none"]
+    with pytest.raises(ValueError, match="zip"):
+        learning_curves(starts, "images", "AP")

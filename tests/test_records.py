@@ -46,6 +46,16 @@ def test_record_survives_a_round_trip(tmp_path) -> None:
     assert load(empty.save(tmp_path / "two.json")) == empty
 
 
+def test_seeds_are_found_in_order_and_nothing_else_is(tmp_path) -> None:
+    for seed, name in ((2, "run-seed2"), (0, "run"), (10, "run-seed10"), (1, "run-seeds-of-time")):
+        RunRecord(name, {}, {}, seed).save(tmp_path / f"{name}.json")
+    found = records.load_seeds(tmp_path / "run.json")
+    assert [record.name for record in found] == ["run", "run-seed2", "run-seed10"]
+    assert [own.name for own in records.load_seeds(tmp_path / "run-seed2.json")] == ["run-seed2"]
+    with pytest.raises(InputError, match=r"other\.json: no record to read"):
+        records.load_seeds(tmp_path / "other.json")
+
+
 def test_keys_in_the_file_are_in_the_order_of_the_fields_each_on_its_line(tmp_path) -> None:
     text = make().save(tmp_path / "one.json").read_text()
     names = [field.name for field in fields(RunRecord)]

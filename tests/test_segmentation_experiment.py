@@ -379,6 +379,13 @@ def test_files_of_ones_own_get_a_mask_and_an_overlay(finished, weights, tiny_lgg
     assert expected.any() == differs.any()
 
 
+def test_a_mask_is_no_slice_to_predict(finished, weights, tiny_lgg, tmp_path) -> None:
+    paths = sorted(next(tiny_lgg.iterdir()).glob("*.tif"))  # as a shell's pattern gives them
+    with pytest.raises(InputError, match=r"_mask\.tif: by its name a mask.*the slices alone"):
+        list(experiment.predict_files(paths, finished[0], weights, tmp_path / "masks"))
+    assert not (tmp_path / "masks").exists()
+
+
 def test_simulated_data_are_prepared_for_the_profile(tiny_dataset) -> None:
     dataset, kind = experiment.prepare(SMOKE)
     assert kind == "simulated"

@@ -126,6 +126,19 @@ def test_provenance_hides_neither_changes_nor_a_single_thread(record) -> None:
     assert "steps on 1 thread of a CPU, Example 9000 (AVX2);" in found
 
 
+def test_sources_say_what_is_folded_away(record) -> None:
+    real = replace(record, data={"kind": "real", "images": 900})
+    found = tables.sources({"one": record, "two": real}).splitlines()
+    title = "Where these numbers come from (simulated and real data, 2 runs)"
+    assert found[0] == f"<details><summary>{title}</summary>"
+    assert found[1] == found[-2] == ""  # else what is within would not be read as Markdown
+    assert found[2:4] == [
+        f"- one: {tables.provenance(record)}",
+        f"- two: {tables.provenance(real)}",
+    ]
+    assert "real data, 1 run)" in tables.sources({"alone": real})
+
+
 def test_provenance_of_this_very_process(record) -> None:
     here = replace(record, **records.provenance())
     found = tables.provenance(here)

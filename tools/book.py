@@ -61,7 +61,8 @@ def pdf() -> None:
     made = build(stage("committed"), BUILD / "committed/sphinx", "singlehtml")
     page, target = made / "whole.html", BUILD / "book.pdf"
     # The page lies in a folder of its own, but its pictures' addresses are those of the root.
-    shutil.move(made / "book/index.html", page)
+    text = (made / "book/index.html").read_text()
+    page.write_text(text.replace("<details><summary>", "<details open><summary>"))
     target.unlink(missing_ok=True)
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer"]
     command = [CHROMIUM, *flags, f"--print-to-pdf={target}", page.as_uri()]

@@ -1,7 +1,7 @@
 """Examine a U-Net's slices: python tools/examine_slices.py RECORD WEIGHTS DATA PART.
 
-PART is train, validation or test. Writes book/examined/<record>-<part>.jsonl, since neither the
-slices nor the weights are in the book: a line that says what was examined, then a line a slice.
+PART is train, validation or test. Writes book/examined/<record>-<part>.json, since neither the
+slices nor the weights are in the book: what was examined, then each slice.
 """
 
 import json
@@ -30,8 +30,8 @@ def main() -> None:
         sys.exit(str(error))
     what = {"record": record.name, "key": record.key, "part": part, "tolerance": TOLERANCE}
     lines = [what | records.provenance() | {"bins": found["bins"]}, *found["slices"]]
-    text = "".join(f"{json.dumps(line)}\n" for line in lines)
-    records.write_atomically(FOLDER / f"{Path(path).stem}-{part}.jsonl", text.encode())
+    text = ",\n".join(map(json.dumps, lines))
+    records.write_atomically(FOLDER / f"{Path(path).stem}-{part}.json", f"[{text}]\n".encode())
 
 
 if __name__ == "__main__":

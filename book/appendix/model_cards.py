@@ -49,7 +49,7 @@ from pathlib import Path
 
 from hw3 import records
 from hw3.detection.dataset import SIZE_GROUPS
-from hw3.tables import Markdown, provenance, score, table
+from hw3.tables import score, sources, table
 
 # %% [markdown]
 # ## U-Net for gliomas
@@ -57,8 +57,8 @@ from hw3.tables import Markdown, provenance, score, table
 # | property | value |
 # | :-- | :-- |
 # | Network | {doc}`../q1/1_1_model`: VGG16 encoder, frozen, ImageNet weights; decoder trained |
-# | Input | one slice: before contrast agent, FLAIR, after contrast agent; 8 bits a channel |
-# | Output | a logit a pixel: tumour or not |
+# | Input | one slice: before contrast agent, FLAIR, after contrast agent; 8 bits per channel |
+# | Output | a logit per pixel: tumour or not |
 # | For | learning how segmentation is trained and scored |
 # | Not for | diagnosis, treatment, or any decision about a person |
 # | Known limits | one slice at a time, so no context from neighbours; one outline drawn by hand is the truth; five hospitals; the split by slice puts neighbours of training slices into the test set, and flatters |
@@ -83,7 +83,7 @@ table(
 )
 
 # %% tags=["hide-input"]
-Markdown("\n".join(f"- {name}: {provenance(run)}" for name, run in segmenters.items()))
+sources(segmenters)
 
 # %% [markdown]
 # ## Detectors of traffic signs
@@ -91,7 +91,7 @@ Markdown("\n".join(f"- {name}: {provenance(run)}" for name, run in segmenters.it
 # | property | value |
 # | :-- | :-- |
 # | Networks | {doc}`../q2/2_2_two_stage`: Faster R-CNN with VGG16 or ResNet50 and a feature pyramid; {doc}`../q2/2_3_one_stage`: SSD300 with VGG16, on native tiles; the last run of each with VGG16 has a quarter of its channels; all last runs start from weights of simulated roads |
-# | Input | one photograph of a German road, 8 bits a channel |
+# | Input | one photograph of a German road, 8 bits per channel |
 # | Output | boxes with one of four groups and a score |
 # | For | learning how detectors are trained, scored and compared |
 # | Not for | driving, or assistance to a driver |
@@ -113,7 +113,7 @@ table(
 )
 
 # %% tags=["hide-input"]
-Markdown("\n".join(f"- {name}: {provenance(run)}" for name, run in detectors.items()))
+sources(detectors)
 
 # %% [markdown]
 # ## What this page showed

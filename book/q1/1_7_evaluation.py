@@ -54,7 +54,7 @@ from hw3 import profiles, records
 from hw3.segmentation import experiment, figures
 from hw3.segmentation.metrics import SliceCounts
 from hw3.sliders import mask_slider
-from hw3.tables import Markdown, environment, provenance, score, table
+from hw3.tables import Markdown, environment, score, sources, table
 
 profile = profiles.active()
 dataset, kind = experiment.prepare(profile)
@@ -94,7 +94,7 @@ table(
 )
 
 # %% tags=["hide-input"]
-Markdown("\n".join(f"- {provenance(run)}" for run in columns.values()))
+sources(columns)
 
 # %% tags=["hide-input"]
 tested, validated = (held_out.results[part] for part in ("test", "validation"))

@@ -130,33 +130,44 @@ Markdown(
 )
 
 # %% [markdown]
-# ## All images of this page
+# ## All images
+#
+# {numref}`fig-2-2` and {numref}`fig-2-3` show the published data beside this page's, which are drawn with the same frequencies and are far fewer.
 
-# %% mystnb={"figure": {"name": "fig-2-2", "caption": "All signs of this page's data by group. Simulated data, unless this page was run on the real set."}, "image": {"alt": "Bar chart with a bar for each of the four sign groups. Prohibitory signs are the most frequent by far, mandatory signs the rarest."}}
-figures.histogram_by_group(dataset, dataset.image_ids)
+# %% tags=["hide-input"]
+titles = ("Real data (GTSDB)", f"This page ({kind})")
+
+
+def both(theirs: dict, image_ids: list[int]) -> dict:
+    """Signs by group and size in a part of the published data and of this page's."""
+    return dict(zip(titles, (theirs["signs"], dataset.counts(image_ids)), strict=True))
+
+
+# %% mystnb={"figure": {"name": "fig-2-2", "caption": "All signs by group. Left the published data, right this page's."}, "image": {"alt": "Two bar charts with a bar for each of the four sign groups. In both, prohibitory signs are the most frequent by far and mandatory signs the rarest."}}
+figures.histogram_by_group(both(real["all"]["all"], dataset.image_ids))
 
 # %% [markdown]
 # Sizes go by the width of the box: small below 32 pixels, medium from 32 to 45, large above.
 
-# %% mystnb={"figure": {"name": "fig-2-3", "caption": "All signs of this page's data by size."}, "image": {"alt": "Bar chart with a bar for small, medium and large signs; the three bars are of similar height."}}
-figures.histogram_by_size(dataset, dataset.image_ids)
+# %% mystnb={"figure": {"name": "fig-2-3", "caption": "All signs by size. Left the published data, right this page's."}, "image": {"alt": "Two bar charts with a bar for small, medium and large signs; in each the three bars are of similar height."}}
+figures.histogram_by_size(both(real["all"]["all"], dataset.image_ids))
 
 # %% [markdown]
 # ## The split
 #
-# The report draws 20 % of the images at random for testing. The competition has its own split, images 0 to 599 and 600 to 899, on which published figures rest; `split="official"` chooses it. {numref}`fig-2-4` to {numref}`fig-2-7` show this page's two parts. Small parts differ from the whole by chance.
+# The report draws 20 % of the images at random for testing. The competition has its own split, images 0 to 599 and 600 to 899, on which published figures rest; `split="official"` chooses it. {numref}`fig-2-4` to {numref}`fig-2-7` show a random split of the report's kind (which images it drew is not known), of the published data and of this page's. Small parts differ from the whole by chance.
 
-# %% mystnb={"figure": {"name": "fig-2-4", "caption": "Training signs of this page's data by group."}, "image": {"alt": "Bar chart of the training signs by group. As for all signs, prohibitory is the tallest bar and mandatory the lowest."}}
-figures.histogram_by_group(dataset, split["train"])
+# %% mystnb={"figure": {"name": "fig-2-4", "caption": "Training signs by group, after a random split. Left the published data, right this page's."}, "image": {"alt": "Two bar charts of the training signs by group. As for all signs, prohibitory is the tallest bar and mandatory the lowest."}}
+figures.histogram_by_group(both(real["random"]["train"], split["train"]))
 
-# %% mystnb={"figure": {"name": "fig-2-5", "caption": "Training signs of this page's data by size."}, "image": {"alt": "Bar chart of the training signs by size with one bar for small, medium and large each."}}
-figures.histogram_by_size(dataset, split["train"])
+# %% mystnb={"figure": {"name": "fig-2-5", "caption": "Training signs by size, after a random split. Left the published data, right this page's."}, "image": {"alt": "Two bar charts of the training signs by size, with one bar for small, medium and large each, of similar height."}}
+figures.histogram_by_size(both(real["random"]["train"], split["train"]))
 
-# %% mystnb={"figure": {"name": "fig-2-6", "caption": "Test signs of this page's data by group."}, "image": {"alt": "Bar chart of the test signs by group, with far fewer signs than for training; prohibitory is again the tallest bar."}}
-figures.histogram_by_group(dataset, split["test"])
+# %% mystnb={"figure": {"name": "fig-2-6", "caption": "Test signs by group, after a random split. Left the published data, right this page's."}, "image": {"alt": "Two bar charts of the test signs by group, with far fewer signs than for training; prohibitory is again the tallest bar."}}
+figures.histogram_by_group(both(real["random"]["test"], split["test"]))
 
-# %% mystnb={"figure": {"name": "fig-2-7", "caption": "Test signs of this page's data by size."}, "image": {"alt": "Bar chart of the test signs by size, with far fewer signs than for training; the three bars are less alike than there."}}
-figures.histogram_by_size(dataset, split["test"])
+# %% mystnb={"figure": {"name": "fig-2-7", "caption": "Test signs by size, after a random split. Left the published data, right this page's."}, "image": {"alt": "Two bar charts of the test signs by size, with far fewer signs than for training; the three bars are less alike than there."}}
+figures.histogram_by_size(both(real["random"]["test"], split["test"]))
 
 # %% tags=["hide-input"]
 parts = {part: dataset.part_counts(ids) for part, ids in split.items() if ids}

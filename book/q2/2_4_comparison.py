@@ -50,7 +50,7 @@ from pathlib import Path
 
 from hw3 import profiles, records
 from hw3.detection import comparison, experiment, figures
-from hw3.tables import Markdown, environment, provenance, score, table
+from hw3.tables import Markdown, environment, score, sources, table
 
 profile = profiles.active()
 dataset, kind = experiment.prepare(profile)
@@ -113,9 +113,11 @@ table(
 before = [records.load(f"../runs/gtsdb-{name}-run.json") for name in ("frcnn-fourth", "ssd-third")]
 Markdown(
     "But for the one with ResNet50, each run on real data goes on from another ({doc}`2_2_two_stage`, {doc}`2_3_one_stage`), whose "
-    f"{' and '.join(f'{run.device_minutes:.1f}' for run in before)} core minutes come on top.\n\n"
-    + "\n".join(f"- {title}: {provenance(record)}" for title, record in runs.items())
+    f"{' and '.join(f'{run.device_minutes:.1f}' for run in before)} core minutes come on top."
 )
+
+# %% tags=["hide-input"]
+sources(runs)
 
 # %% mystnb={"figure": {"name": "fig-2-16", "caption": "Both detectors on the official test images: mean AP against the IoU threshold, and AP at IoU 0.5 of each size, with 95 % intervals over images. Real data."}, "image": {"alt": "Two panels. On the left, two falling curves, one of each detector, each in a band. On the right, three pairs of points with their intervals, for small, medium and large signs."}}
 figures.compared({"Faster R-CNN": real_two, "SSD300": real_one})
@@ -123,15 +125,15 @@ figures.compared({"Faster R-CNN": real_two, "SSD300": real_one})
 # %% [markdown]
 # ## Speed and memory
 #
-# Measured apart from the runs, with nothing else on the machine: each detector looks at one road of the size of the real photographs. The peak is the memory that a look adds to the process that holds the detector.
+# Measured apart from the runs, with nothing else on the machine: each detector looks at one road of the size of the real photographs. The peak is the memory that this adds to the process that holds the detector.
 
 # %% tags=["hide-input"]
 measured = json.loads(Path("../detector_costs.json").read_text())
 columns = {
     "parameters": "parameters",
     "weights_megabytes": "weights, MB",
-    "peak_megabytes": "peak of a look, MB",
-    "seconds": "seconds a look",
+    "peak_megabytes": "peak memory per image, MB",
+    "seconds": "seconds per image",
 }
 table(
     ["detector", *columns.values()],
@@ -153,7 +155,7 @@ Markdown(
 # %% [markdown]
 # ## The report's three claims
 #
-# The report concludes that two stages are better, that the two-stage detector is nearly independent of size, and that the one-stage detector finds small and large signs less often than medium ones. Each claim becomes a difference of AP at IoU 0.5. The interval comes from drawing the same test images again and again, with replacement, for both sides of the difference. “Better” and “less often” hold if the interval lies above 0, and fail if it lies below. “Nearly independent” is tested on the gap between the size that is found best and the one found worst: it holds if the interval ends within 0.05, and fails if it begins beyond. That gap cannot be negative, so that chance alone widens it a little. Otherwise these data do not decide.
+# The report concludes that two stages are better, that the two-stage detector is nearly independent of size, and that the one-stage detector finds small and large signs less often than medium ones. Each claim becomes a difference of AP at IoU 0.5. “Finds less often” can also be taken at its word, as the share of signs that some detection finds, whatever its score; so the last claim is tested in both ways. The interval comes from drawing the same test images again and again, with replacement, for both sides of the difference. “Better” and “less often” hold if the interval lies above 0, and fail if it lies below. “Nearly independent” is tested on the gap between the size that is found best and the one found worst: it holds if the interval ends within 0.05, and fails if it begins beyond. That gap cannot be negative, so that chance alone widens it a little. Otherwise these data do not decide.
 
 # %% tags=["hide-input"]
 table(
@@ -164,7 +166,7 @@ table(
 # %% [markdown]
 # ## The claims over seeds
 #
-# Another training run would give other numbers. Both detectors' last recipes, with the runs that they go on from, were trained on the real photographs with three seeds each. Each claim is tested once for each pair of runs with the same seed, by the same differences as above; the first pair is the one above.
+# Another training run would give other numbers. Both detectors' last recipes, with the runs that they go on from, were trained on the real photographs with three seeds each. Each claim is tested once for each pair of runs with the same seed, by the same differences as above; the first pair is the one above. The pairs share their test images, so that they confirm one another about training, not about images; and of so many intervals one or the other misses the truth by chance.
 
 # %% tags=["hide-input"]
 pairs = [
@@ -182,4 +184,4 @@ table(
 # %% [markdown]
 # ## What this section showed
 #
-# A difference between two detectors means something only beside its interval. On real data two stages are better, with each of three seeds; so far as these recipes go, for they differ in more than the number of stages. One stage finds small signs less often than medium ones, with each seed. The other two claims are not decided. Two stages, too, find small signs less well than medium ones; whether by more than 0.05 is what these images leave open. The last runs are the fifth of the two-stage detector and the fourth of the one-stage one, each mended after the errors of the one before had been counted on these same images ({doc}`2_2_two_stage`, {doc}`2_3_one_stage`). {doc}`../q3/3_12_seeds` says how much scores vary over seeds.
+# A difference between two detectors means something only beside its interval. On real data two stages are better, with each of three seeds; so far as these recipes go, for they differ in more than the number of stages. One stage has a lower AP on small signs than on medium ones, with each seed; by the share of signs found at any score this holds with the first seed alone, and so does the same of large signs, which AP does not show. Whether two stages are nearly independent of size is not decided. Two stages, too, find small signs less well than medium ones; whether by more than 0.05 is what these images leave open. The last runs are the fifth of the two-stage detector and the fourth of the one-stage one, each mended after the errors of the one before had been counted on these same images ({doc}`2_2_two_stage`, {doc}`2_3_one_stage`). {doc}`../q3/3_12_seeds` says how much scores vary over seeds.

@@ -51,7 +51,7 @@ from pathlib import Path
 from hw3 import records
 from hw3.detection import comparison
 from hw3.detection.ensemble import joined
-from hw3.tables import Markdown, command, provenance, table
+from hw3.tables import command, folded, sources, table
 
 as_they_come = records.load("../runs/transfer/simulated-600.json")
 balanced = records.load("../runs/balance/balanced-600.json")
@@ -62,10 +62,10 @@ balanced = records.load("../runs/balance/balanced-600.json")
 # Half of the crops that the detector trains on are laid around a sign. In the first run this is any sign, so that a group is seen as often as it occurs. In the second a group is drawn first, each equally often, and then one of its signs (`--balance-groups`). Both are the small Faster R-CNN of {doc}`3_9_simulated_data`, with the same start, the same number of crops and the same seed. Each was scored once.
 
 # %% tags=["hide-input"]
-Markdown(
-    f"- As they come: {provenance(as_they_come)}\n- Balanced: {provenance(balanced)}\n\n"
-    f"The command of the second:\n\n{command(balanced)}"
-)
+sources({"as they come": as_they_come, "balanced": balanced})
+
+# %% tags=["hide-input"]
+folded("The command of the second", command(balanced))
 
 # %% tags=["hide-input"]
 counted = json.loads(Path("../gtsdb_counts.json").read_text())["counts"]["official"]["train"]
@@ -79,7 +79,7 @@ table(
 # %% [markdown]
 # ## What it changes
 #
-# AP at IoU 0.5 on the official test images. Differences have 95 % intervals over images, the same on both sides:
+# AP at IoU 0.5 on the official test images. Differences have 95 % intervals over images, the same on both sides. Each table here has five intervals, of which one or the other misses the truth by chance; what counts is the mean.
 
 # %% tags=["hide-input"]
 runs = {"as they come": as_they_come, "balanced": balanced}
@@ -98,10 +98,10 @@ comparison.errors_by_kind(runs)
 
 # %% tags=["hide-input"]
 each = {group: records.load(f"../runs/balance/only-{group}.json") for group in signs}
-Markdown(
-    "\n".join(f"- {group}: {provenance(run)}" for group, run in each.items())
-    + f"\n\nThe command of one:\n\n{command(each['mandatory'])}"
-)
+sources(each)
+
+# %% tags=["hide-input"]
+folded("The command of one", command(each["mandatory"]))
 
 # %% tags=["hide-input"]
 together = joined(list(each.values()))

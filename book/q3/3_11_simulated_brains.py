@@ -50,7 +50,17 @@ from pathlib import Path
 from hw3 import records
 from hw3.figures import learning_curves
 from hw3.segmentation.comparison import gain
-from hw3.tables import Markdown, by_amount, command, hours, provenance, score, table, with_interval
+from hw3.tables import (
+    Markdown,
+    by_amount,
+    command,
+    folded,
+    hours,
+    score,
+    sources,
+    table,
+    with_interval,
+)
 
 paths = {
     "simulated brains first": Path("../runs/transfer_unet").glob("simulated-*.json"),
@@ -76,12 +86,23 @@ fewest, most = min(set(first) - {0}), max(first)
 every = [run for runs in starts.values() for run in runs.values()]
 test = first[0].results["test"]
 Markdown(
-    f"The start: {provenance(simulated)}\n\nThe run with fewest patients: {provenance(first[fewest])} The others differ in "
-    f"the number of patients and in the start alone, but for the one with all patients and without simulated brains, which was made on another processor (with all patients, each slice gives one crop an epoch); together they took {hours(every)} h of training steps. The start had "
-    f"seen {simulated.samples:,} crops of simulated slices; every run then saw {first[most].samples:,} "
-    f"of real ones, but the one without real patients, which was scored as it was. The test part "
-    f"has {test['slices']} slices of {test['patients']} patients. The command of the start, and that of the run with fewest "
-    f"patients, which begins with its weights:\n\n{command(simulated)}\n\n{command(first[fewest])}"
+    f"All runs but the start differ in the number of patients and in the start alone, but for the one with all patients and "
+    f"without simulated brains, which was made on another processor (with all patients, each slice gives one crop an epoch); "
+    f"together they took {hours(every)} h of training steps. The start had seen {simulated.samples:,} crops of simulated "
+    f"slices; every run then saw {first[most].samples:,} of real ones, but the one without real patients, which was scored "
+    f"as it was. The test part has {test['slices']} slices of {test['patients']} patients."
+)
+
+# %% tags=["hide-input"]
+sources(
+    {"the start": simulated}
+    | {f"{title}, {n}": run for title, runs in starts.items() for n, run in sorted(runs.items())}
+)
+
+# %% tags=["hide-input"]
+folded(
+    "The command of the start, and that of the run with fewest patients, which begins with its weights",
+    f"{command(simulated)}\n\n{command(first[fewest])}",
 )
 
 # %% [markdown]

@@ -43,7 +43,7 @@ if find_spec("google") and find_spec("google.colab"):
         drive.mount(str(CONTENT / "drive"))
     os.chdir(home / FOLDER)
 
-# %%
+# %% tags=["hide-input"]
 import json
 from functools import partial
 from pathlib import Path
@@ -51,23 +51,18 @@ from pathlib import Path
 from hw3 import records
 from hw3.detection import ap, comparison, experiment, figures
 from hw3.detection.ensemble import averaged
-from hw3.tables import Markdown, provenance, score, table, with_interval
+from hw3.tables import Markdown, score, sources, table, with_interval
 
 RUNS = Path("../runs")
 SHORT = ("transfer/simulated-600", "gtsdb-frcnn-short-seed1", "gtsdb-frcnn-short-seed2")
 
-
-def seeds(name: str) -> list[records.RunRecord]:
-    return [records.load(RUNS / f"{name}{ending}.json") for ending in ("", "-seed1", "-seed2")]
-
-
 recipes = {
-    "Faster R-CNN, ResNet50": seeds("gtsdb-frcnn-resnet50"),
-    "Faster R-CNN, fourth": seeds("gtsdb-frcnn-fourth-run"),
-    "Faster R-CNN, fifth": seeds("gtsdb-frcnn"),
     "Faster R-CNN, short": [records.load(RUNS / f"{name}.json") for name in SHORT],
-    "SSD300, third": seeds("gtsdb-ssd-third-run"),
-    "SSD300, fourth": seeds("gtsdb-ssd-tiles"),
+    "Faster R-CNN, fourth": records.load_seeds(RUNS / "gtsdb-frcnn-fourth-run.json"),
+    "Faster R-CNN, fifth": records.load_seeds(RUNS / "gtsdb-frcnn.json"),
+    "Faster R-CNN, ResNet50": records.load_seeds(RUNS / "gtsdb-frcnn-resnet50.json"),
+    "SSD300, third": records.load_seeds(RUNS / "gtsdb-ssd-third-run.json"),
+    "SSD300, fourth": records.load_seeds(RUNS / "gtsdb-ssd-tiles.json"),
 }
 before = {
     "Faster R-CNN, fifth": recipes["Faster R-CNN, fourth"],
@@ -89,12 +84,7 @@ single = {name: [records.load(RUNS / f"{path}.json")] for name, path in SINGLE.i
 # All are on the official split: 600 images to train on, 300 to test on. {doc}`../q2/2_2_two_stage` and {doc}`../q2/2_3_one_stage` say how their recipes differ; “short” is the small Faster R-CNN of {doc}`3_9_simulated_data`. Six recipes were run with three seeds. The weights at the start are the same for each seed, so that a seed decides which crops are seen, in which order and in which light, and what follows from that: the fifth Faster R-CNN and the fourth SSD300 go on from the run of their own seed, and learn from its false alarms.
 
 # %% tags=["hide-input"]
-Markdown(
-    "\n".join(
-        f"- {name}, first seed: {provenance(runs[0])} Last seed: {provenance(runs[-1])}"
-        for name, runs in recipes.items()
-    )
-)
+sources({f"{name}, seed {run.seed}": run for name, runs in recipes.items() for run in runs})
 
 # %% tags=["hide-input"]
 comparison.over_seeds(recipes, before)
@@ -103,13 +93,31 @@ comparison.over_seeds(recipes, before)
 comparison.over_seeds(single)
 
 # %% [markdown]
-# Crops and minutes include those of the run that a run goes on from. The deviation is the standard deviation over seeds; the margin is half of the 95 % interval over images, about two such deviations. The first says what another training run would change, the second what another test set would.
+# Crops and minutes include those of the run that a run goes on from. The deviation is the standard deviation over seeds; the margin is half of the 95 % interval over images, about two such deviations. The first says what another training run would change, the second what another test set would. A deviation of three runs is itself rough: the true one may well be half as large, or three times.
+#
+# ## Random splits
+#
+# The report splits its images at random. On such a split a seed decides also which images are tested, so that its deviation holds some of both kinds of chance. Two recipes were run on such splits:
+
+# %% tags=["hide-input"]
+random_splits = {
+    "Faster R-CNN, fifth": records.load_seeds(RUNS / "gtsdb-frcnn-random80.json"),
+    "SSD300, fourth": records.load_seeds(RUNS / "gtsdb-ssd-tiles-random80.json"),
+}
+random_before = {
+    "Faster R-CNN, fifth": records.load_seeds(RUNS / "gtsdb-frcnn-fourth-run-random80.json"),
+    "SSD300, fourth": records.load_seeds(RUNS / "gtsdb-ssd-third-run-random80.json"),
+}
+comparison.over_seeds(random_splits, random_before)
+
+# %% [markdown]
+# {doc}`../q2/2_2_two_stage` and {doc}`../q2/2_3_one_stage` list them beside the official split.
 #
 # ## AP against minutes
 #
 # In {numref}`fig-3-16` a point is a run, with the minutes of the run that it goes on from, scored once at its end, with the learning rate already down; a run is not followed on its way. Dotted lines are published results on the official split {cite}`arcos2018`, which are means over three groups, without “other”; ours are over four.
 
-# %% mystnb={"figure": {"name": "fig-3-16", "caption": "AP at IoU 0.5 on the 300 official test images against minutes of training steps on real crops, times the cores that took them. A line joins runs that differ in their seed alone, and a square is a run on the faster of two processors; dotted lines are published results. Real data."}, "image": {"alt": "Points in two colours over minutes. Faster R-CNN's fifth runs lie highest, at the upper dotted line, its fourth and those with ResNet50 just below. Three short runs lie at the lower dotted line after a few minutes. The first and second run, which took longest, lie lower, and the first with ResNet50 lies lowest of all. SSD300's runs rise from the first to the fourth, whose three seeds lie close together below the lower dotted line; those of the third lie further apart."}}
+# %% mystnb={"figure": {"name": "fig-3-16", "caption": "AP at IoU 0.5 on the 300 official test images against minutes of training steps on real crops, times the cores that took them. A line joins the seeds of one recipe on one processor; squares are runs on the faster of two; dotted lines are published results. Real data."}, "image": {"alt": "Points in two colours over minutes. Faster R-CNN's fifth runs lie highest, at the upper dotted line, its fourth and those with ResNet50 just below. Three short runs lie at the lower dotted line after a few minutes. The first run, which took longest, and the second lie lower, and the first with ResNet50 lies lowest of all. SSD300's runs rise from the first to the fourth, whose three seeds lie close together below the lower dotted line; those of the third lie further apart."}}
 published = json.loads(Path("../published.json").read_text())["detection"]
 lines = {own["what"].removesuffix(", 3 groups, official split"): own["map50"] for own in published}
 figures.minutes(recipes | single, before, lines)
@@ -144,20 +152,18 @@ together = {
 rows = []
 for name, fused in together.items():
     matches, results = comparison.matches_of(fused), experiment.derive_results(fused)
-    alone = [run.results["ap50"] for run in recipes[name]]
+    alone = [
+        sum(run.results[key] for run in recipes[name]) / len(recipes[name])
+        for key in ("ap50", "ap")
+    ]
     three = with_interval(float(three_groups(matches)), ap.bootstrap(matches, three_groups))
-    rows.append(
-        [
-            name,
-            f"{sum(alone) / len(alone):.3f}",
-            *(score(results, own) for own in ("ap50", "ap")),
-            three,
-        ]
-    )
+    found = (score(results, own) for own in ("ap50", "ap"))
+    rows.append([name, *(f"{own:.3f}" for own in alone), *found, three])
 table(
     [
         "recipe",
-        "AP of one, mean",
+        "one alone, mean: AP at IoU 0.5",
+        "AP 0.50 to 0.95",
         "averaged: AP at IoU 0.5",
         "AP 0.50 to 0.95",
         "AP at IoU 0.5, three groups",
@@ -165,9 +171,27 @@ table(
     rows,
 )
 
+# %% [markdown]
+# The first recipe's average against each of its three runs, on the same images:
+
 # %% tags=["hide-input"]
 name = "Faster R-CNN, fifth"
-comparison.gain_by_group({"first seed": recipes[name][0], "three averaged": together[name]})
+over_all = partial(ap.mean_average_precision, iou_threshold=None)
+
+
+def matched(run: records.RunRecord) -> ap.Matches:
+    return ap.match(run.evidence["truths"], run.evidence["detections"])
+
+
+fused, rows = matched(together[name]), []
+for run in recipes[name]:
+    alone, row = matched(run), [f"averaged − seed {run.seed}"]
+    for statistic in (ap.mean_average_precision, over_all):
+        gain = float(statistic(fused)) - float(statistic(alone))
+        interval = ap.bootstrap(fused, statistic, against=alone, resamples=400)
+        row.append(with_interval(gain, interval, "+.3f"))
+    rows.append(row)
+table(["difference", "AP at IoU 0.5", "AP 0.50 to 0.95"], rows)
 
 # %% [markdown]
 # ## The same seed on another processor
@@ -199,6 +223,6 @@ table(
 # %% [markdown]
 # ## What this section showed
 #
-# From the same start, another seed changes the score of each last recipe by less than another test set would. Minutes alone do not order the runs: the first and the second Faster R-CNN took longest and lie far below the third, and the narrow networks that have seen simulated roads pass the wide ones of ImageNet in less time. ResNet50, with all its channels, takes twice the minutes of VGG16's fifth run on the same processor and does not pass it. What the minutes are spent on matters: harder proposals, more crops, the detector's own false alarms, features of a size that the layers behind them can bear. Three runs averaged score higher than the first of them: at IoU 0.5 by no more than these images can tell from chance, and more where boxes have to fit better.
+# From the same start, another seed changes the score of each last recipe by less than another test set would. Minutes alone do not order the runs: the first Faster R-CNN took longest of all and lies far below the third, and the first with ResNet50 took longer than the second, which works. The narrow networks that start from simulated roads reach about the score of the best wide one from ImageNet weights; whether they save time depends on whether the minutes of the start are counted. ResNet50, with all its channels, takes twice the minutes of VGG16's fifth run on the same processor and does not pass it. What the minutes are spent on matters: harder proposals, more crops, the detector's own false alarms, features of a size that the layers behind them can bear. Three runs averaged score higher than any of them where boxes have to fit well; at IoU 0.5 the gain is small, and these images tell it from chance against one of the three alone.
 #
 # All seeds share one start on simulated roads; what another start would change is not known. The same seed on another processor is, as it were, another seed.

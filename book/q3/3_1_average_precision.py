@@ -56,7 +56,7 @@ ours, _ = experiment.run(
 )
 environment(profile)
 
-# %% mystnb={"figure": {"name": "fig-3-1", "caption": "Precision against recall for mandatory signs at IoU 0.5, as measured (grey) and interpolated (blue). Average precision is the shaded area."}, "image": {"alt": "Precision starts at 1 and saws downwards as recall grows. A blue staircase lies on its peaks, falling only; the area below it is shaded."}}
+# %% mystnb={"figure": {"name": "fig-3-1", "caption": "Precision against recall for mandatory signs at IoU 0.5, as measured (grey) and interpolated (blue). Average precision is the shaded area."}, "image": {"alt": "Precision starts at 1 and zigzags downwards as recall grows. A blue staircase lies on its peaks, falling only; the area below it is shaded."}}
 matches = ap.match(ours.evidence["truths"], ours.evidence["detections"])
 label = GROUPS.index("mandatory") + 1
 precision, recall, _ = ap.precision_recall(matches, label, iou_threshold=0.5)
@@ -70,7 +70,7 @@ Markdown(
 )
 
 # %% [markdown]
-# Precision saws because each false detection lowers it and each hit raises it again. The staircase takes, at each recall, the best precision that this or any higher recall still offers. At another IoU threshold other detections are hits, and the curve is another one.
+# Precision zigzags because each false detection lowers it and each hit raises it again. The staircase takes, at each recall, the best precision that this or any higher recall still offers. At another IoU threshold other detections are hits, and the curve is another one.
 #
 # ## What this section showed
 #

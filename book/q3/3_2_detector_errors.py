@@ -115,14 +115,14 @@ comparison.errors_by_kind(
 #
 # Images with the largest sum of the scores of their wrong detections, a missed sign counting as 1. Detections with a score of at least 0.5 are drawn.
 
-# %% mystnb={"figure": {"name": "fig-3-3", "caption": "Faster R-CNN: the twelve test images with the most errors, or fewer if no more have any. True boxes green, predicted ones orange. Simulated data, unless this page was run on the real set."}, "image": {"alt": "Road scenes in three columns, those with the most errors first: orange boxes with a group and a score where no sign is annotated, beside signs, or on signs of another group."}}
+# %% mystnb={"figure": {"name": "fig-3-3", "caption": "Faster R-CNN: the twelve test images with the most errors, or fewer if no more have any. True boxes green, predicted ones orange. Simulated data, unless this page was run on the real set."}, "image": {"alt": "Road scenes in two columns, those with the most errors first: orange boxes with a group and a score where no sign is annotated, beside signs, or on signs of another group."}}
 title = f"This page ({kind})"
 worst = worst_images(*found[title, "Faster R-CNN"])
-figures.boxes(dataset, worst, two_stage.evidence["detections"], columns=3)
+figures.boxes(dataset, worst, two_stage.evidence["detections"])
 
-# %% mystnb={"figure": {"name": "fig-3-4", "caption": "SSD300: the twelve test images with the most errors, drawn in the same way."}, "image": {"alt": "Road scenes in three columns, those with the most errors first: green boxes without an orange one are signs without a detection of 0.5 or more, orange ones without a green one are false alarms."}}
+# %% mystnb={"figure": {"name": "fig-3-4", "caption": "SSD300: the twelve test images with the most errors, drawn in the same way."}, "image": {"alt": "Road scenes in two columns, those with the most errors first: green boxes without an orange one are signs without a detection of 0.5 or more, orange ones without a green one are false alarms."}}
 worst = worst_images(*found[title, "SSD300"])
-figures.boxes(dataset, worst, one_stage.evidence["detections"], columns=3)
+figures.boxes(dataset, worst, one_stage.evidence["detections"])
 
 # %% [markdown]
 # The real photographs are not shown here, only their numbers in the published set:

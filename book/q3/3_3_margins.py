@@ -47,7 +47,7 @@ if find_spec("google") and find_spec("google.colab"):
 # %%
 from hw3 import records
 from hw3.detection import comparison, figures
-from hw3.tables import Markdown, provenance
+from hw3.tables import Markdown, sources
 
 runs = {
     "Faster R-CNN": records.load("../runs/gtsdb-frcnn.json"),
@@ -56,7 +56,7 @@ runs = {
 first, second = map(comparison.matches_of, runs.values())
 
 # %% tags=["hide-input"]
-Markdown("\n".join(f"- {title}: {provenance(record)}" for title, record in runs.items()))
+sources(runs)
 
 # %% [markdown]
 # ## Margins
@@ -84,4 +84,4 @@ Markdown(
 #
 # ## What this section showed
 #
-# A table of two scores without a margin does not say which detector is better. On the competition's images the margin of a difference is about as large as that of a single score, and a difference has to exceed it before it means something.
+# A table of two scores without a margin does not say which detector is better. On the competition's images the margin of a difference is about as large as that of a single score, if both detectors see the same images, and a difference has to exceed it before it means something.

@@ -54,7 +54,7 @@ from hw3 import profiles, records
 from hw3.detection import comparison, experiment, figures
 from hw3.detection.anchors import anchor_coverage, covered
 from hw3.detection.tiles import TILE
-from hw3.tables import Markdown, environment, provenance, score, table
+from hw3.tables import Markdown, environment, score, sources, table
 
 profile = profiles.active()
 dataset, kind = experiment.prepare(profile)
@@ -122,7 +122,7 @@ shown = {
     "whole images, real": real_whole,
     "tiles, real": real,
 }
-Markdown("\n".join(f"- {name}: {provenance(record)}" for name, record in shown.items()))
+sources(shown)
 
 # %% [markdown]
 # {numref}`fig-3-10` sets the share of test signs that a default box covers beside the share that some detection finds, at any score, with the right group and an IoU of at least 0.5. The lower panels are the runs on real photographs. Simulated images are half as wide as real ones, so that making them small costs less.

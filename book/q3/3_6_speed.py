@@ -57,9 +57,9 @@ measured = json.loads(Path("../training_rate.json").read_text())
 #
 # Training these networks is convolving. On a processor torch makes them directly. Winograd's method {cite}`lavin2016` makes 16 outputs at once with a quarter of the multiplications, at the price of transforming inputs and outputs. The module `hw3.winograd` writes it as matrix products, forwards and backwards, which run on any processor. It takes the wide layers only (`hw3.winograd.CHANNELS` says how wide); in narrow ones the transforms cost more than they save.
 #
-# Training also keeps the memory of freed tensors, which the C library would give back to the system and ask for again a page at a time. Both columns below were measured so; what it saves was not.
+# Training also keeps the memory of freed tensors, which the C library would give back to the system and ask for again a page at a time. Both columns below include this; its own effect was not measured.
 #
-# The last two columns set the operations of the direct method, a second, beside what a large matrix product reaches on the same machine. Above 100 % means that multiplications were saved.
+# The last two columns set the operations of the direct method per second beside what a large matrix product reaches on the same machine. Above 100 % means that multiplications were saved.
 
 # %% tags=["hide-input"]
 rate = measured["gigaflop_per_second"]

@@ -48,9 +48,20 @@ if find_spec("google") and find_spec("google.colab"):
 from pathlib import Path
 
 from hw3 import records
-from hw3.detection import comparison
+from hw3.detection import ap, comparison
 from hw3.figures import learning_curves
-from hw3.tables import Markdown, by_amount, command, hours, provenance, score, table
+from hw3.tables import (
+    Markdown,
+    by_amount,
+    command,
+    folded,
+    hours,
+    provenance,
+    score,
+    sources,
+    table,
+    with_interval,
+)
 
 TITLES = {"simulated": "simulated roads first", "random": "real images alone"}
 starts = {title: {} for title in TITLES.values()}
@@ -58,7 +69,9 @@ for path in Path("../runs/transfer").glob("*.json"):
     start, images = path.stem.split("-")
     starts[TITLES[start]][int(images)] = records.load(path)
 first, alone = starts.values()
+most = max(first)
 simulated = records.load("../runs/simulated/start-faster-rcnn.json")
+long = records.load("../runs/transfer_long/random-600.json")
 
 
 # %% [markdown]
@@ -71,26 +84,43 @@ simulated = records.load("../runs/simulated/start-faster-rcnn.json")
 largest = first[max(first)]
 every = [run for runs in starts.values() for run in runs.values()]
 Markdown(
-    f"The start: {provenance(simulated)}\n\nThe run with most images: {provenance(largest)} The others differ in the "
-    f"number of images and in the start alone; together they took {hours(every)} h of training steps. The start had seen "
-    f"{simulated.samples:,} crops of simulated roads; every run then saw {largest.samples:,} of real ones, but the one "
-    f"without real images, which was scored as it was. The command of the run with most images:\n\n{command(largest)}"
+    f"All runs but the start differ in the number of images and in the start alone; together they took {hours(every)} h of "
+    f"training steps. The start had seen {simulated.samples:,} crops of simulated roads; every run then saw "
+    f"{largest.samples:,} of real ones, but the one without real images, which was scored as it was."
 )
+
+# %% tags=["hide-input"]
+sources(
+    {"the start": simulated}
+    | {f"{title}, {n}": run for title, runs in starts.items() for n, run in sorted(runs.items())}
+)
+
+# %% tags=["hide-input"]
+folded("The command of the run with most images", command(largest))
 
 # %% [markdown]
 # ## How far the gap reaches
 #
 # {numref}`fig-3-14` shows what each number of real images gives.
 
-# %% mystnb={"figure": {"name": "fig-3-14", "caption": "AP at IoU 0.5 on the 300 real test images, with 95 % intervals over images, against the number of real images trained on. One seed. Real data."}, "image": {"alt": "A line of points that starts high, without any real image, falls at ten images, and then rises with each larger number of images. Far below it, at the largest number, a single grey point: the detector that never saw a simulated road."}}
+# %% mystnb={"figure": {"name": "fig-3-14", "caption": "AP at IoU 0.5 on the real test images, with 95 % intervals over images, against the number of real images trained on. Filled points have seen as many crops of them, whatever their number; the hollow one has seen as many as the start and those together. One seed. Real data."}, "image": {"alt": "A line of points that starts high, without any real image, falls at ten images, and then rises with each larger number of images. Far below it, at the largest number, a single grey point: the detector that never saw a simulated road. A hollow grey one, just below the line's end, is such a detector after as many crops in all."}}
 scores = {
     title: {n: (run.results["ap50"], run.results["ap50_interval"]) for n, run in runs.items()}
-    for title, runs in starts.items()
+    for title, runs in (starts | {"real images alone, as many crops": {most: long}}).items()
 }
 learning_curves(scores, "real training images", "AP at IoU 0.5")
 
 # %% tags=["hide-input"]
 by_amount(scores, "real images")
+
+# %% tags=["hide-input"]
+base = comparison.matches_of(first[0])
+rows = []
+for n in sorted(first)[1:]:
+    own = comparison.matches_of(first[n])
+    gain = first[n].results["ap50"] - first[0].results["ap50"]
+    rows.append([n, with_interval(gain, ap.bootstrap(own, against=base), "+.3f")])
+table(["real images", "AP at IoU 0.5: with them − without any"], rows)
 
 # %% tags=["hide-input"]
 found = comparison.recall_by_size(first[0])["all"]
@@ -122,11 +152,12 @@ comparison.gain_by_group({f"{n} real images": first[n] for n in (0, max(first))}
 # From random weights the same crops of real images give far less, but that run has had fewer steps in all. One more run from random weights sees as many crops of all 600 real images as the other saw of simulated roads and real images together:
 
 # %% tags=["hide-input"]
-long = records.load("../runs/transfer_long/random-600.json")
-Markdown(f"{provenance(long)} Its command:\n\n{command(long)}")
+provenance(long)
 
 # %% tags=["hide-input"]
-most = max(first)
+folded("Its command", command(long))
+
+# %% tags=["hide-input"]
 table(
     ["start", "crops: simulated", "real", "AP at IoU 0.5", "AP 0.50 to 0.95"],
     [
@@ -145,6 +176,6 @@ comparison.gain_by_group({"real images alone": long, "simulated roads first": fi
 # %% [markdown]
 # ## What this section showed
 #
-# A detector that has never seen a photograph finds nearly all real signs at some score. What it does not know is what else there is on a road: its false alarms on background are what costs most, and the first real images remove most of them. Yet ten images are worse than none: the false alarms go, but more signs are missed or named wrongly, perhaps because crops of the same few signs come again and again. From thirty images on the scores are higher than without. By group, most of the gain from all images is in “other”.
+# A detector that has never seen a photograph finds nearly all real signs at some score. What it does not know is what else there is on a road: its false alarms on background are what costs most, and the first real images remove most of them. Yet ten images are worse than none: the false alarms go, but more signs are missed or named wrongly, perhaps because crops of the same few signs come again and again. With thirty the score is no longer shown to be lower, and from a hundred on it is higher than without any. By group, most of the gain from all images is in “other”.
 #
 # From random weights the same few crops of real images give far less. With as many crops as both kinds together, real images alone come close: what simulated roads then still add is not told from chance by these images. So with all real images at hand, simulated roads mostly replace steps. With few real images no detector was trained without them, so that what they are worth there is known only against none. ImageNet weights, from which the first real runs of {doc}`../q2/2_2_two_stage` start, are another way. Each point is one run.

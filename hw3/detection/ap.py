@@ -212,6 +212,37 @@ def mean_average_precision(
     return np.nansum(values, axis=0) / np.where(defined, defined, np.nan)
 
 
+def share_found(
+    matches: Matches, size_group: str = "all", weights: np.ndarray | None = None
+) -> np.ndarray:
+    """Share of the signs that some detection of their label finds, at any score.
+
+    At the lowest IoU threshold that was matched at; labels are not averaged, but pooled.
+
+    Args:
+        matches: of all images.
+        size_group: all, small, medium, large: of the signs that count.
+        weights: (..., images) int, how often each image counts; once by default.
+
+    Returns:
+        (...) float in [0, 1], nan (undefined) where there is no sign.
+
+    Example:
+        >>> signs = [[0, 0, 20, 20], [100, 0, 160, 60]]
+        >>> truths = [{"image_id": 7, "boxes_xyxy": signs, "labels": [1, 2]}]
+        >>> found = [{"image_id": 7, "category_id": 1, "bbox": [0, 0, 20, 20], "score": 0.1}]
+        >>> matches = match(truths, found)
+        >>> share_found(matches).item(), share_found(matches, "large").item()
+        (0.5, 0.0)
+    """
+    inside = _inside(matches.truths, size_group)
+    found = inside & np.isin(np.arange(len(matches.truths)), matches.found[0, 0])
+    weights = np.ones(len(matches.image_ids), dtype=int) if weights is None else weights
+    image = matches.truths["image"]
+    signs = weights[..., image[inside]].sum(axis=-1)
+    return np.where(signs, weights[..., image[found]].sum(axis=-1), np.nan) / np.maximum(signs, 1)
+
+
 def bootstrap(
     matches: Matches,
     statistic: Callable[..., np.ndarray] = mean_average_precision,

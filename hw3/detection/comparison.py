@@ -37,8 +37,8 @@ def matches_of(record: RunRecord) -> ap.Matches:
     return ap.match(evidence["truths"], evidence["detections"], np.array([0.5]))
 
 
-def scores_on(record: RunRecord, image_ids: Collection[int]) -> dict[str, Any]:
-    """What `ap.scores` gives on some of a run's test images.
+def restricted(record: RunRecord, image_ids: Collection[int]) -> RunRecord:
+    """A run as if it had been tested on some of its test images only; its results are left out.
 
     Raises:
         InputError: if there is none, or one that the run was not tested on.
@@ -51,7 +51,8 @@ def scores_on(record: RunRecord, image_ids: Collection[int]) -> dict[str, Any]:
         >>> found = [{"image_id": 7, "category_id": 1, "bbox": [0, 0, 20, 20], "score": 0.9}]
         >>> evidence = {"truths": truths, "detections": found}
         >>> record = RunRecord("ssd300", {}, data={}, seed=0, evidence=evidence)
-        >>> [round(scores_on(record, own)["ap50"], 2) for own in ([7], [8], [7, 8])]
+        >>> parts = [matches_of(restricted(record, own)) for own in ([7], [8], [7, 8])]
+        >>> [round(float(ap.mean_average_precision(part)), 2) for part in parts]
         [1.0, 0.0, 0.5]
     """
     part = {
@@ -60,46 +61,67 @@ def scores_on(record: RunRecord, image_ids: Collection[int]) -> dict[str, Any]:
     }
     if not image_ids or len(part["truths"]) < len(image_ids):
         raise InputError(f"{record.name} was tested on other images than these")
-    return ap.scores(ap.match(part["truths"], part["detections"]))
+    return replace(record, results={}, evidence=part)
 
 
-def on_two_splits(first: RunRecord, second: RunRecord) -> Markdown:
-    """A table of one recipe on two splits, and on the second's images that the first left out.
+def last_step(
+    steps: Sequence[tuple[RunRecord, RunRecord]],
+    guides: Collection[int],
+    titles: tuple[str, str],
+    resamples: int = 1000,
+) -> Markdown:
+    """A table of what the last step of a recipe brings, on all test images and on the unseen ones.
 
-    On these no recipe was chosen, if recipes were chosen by the first split's test images.
+    If a step was chosen by its errors on test images, its gain there is flattered. Other images
+    are free of that: those that a run was tested on and that guided no choice.
 
     Args:
-        first: the run on whose test images recipes were chosen.
-        second: the same recipe on another split of the same data.
+        steps: a run before and a run after the step, tested on the same images, for each seed and
+            split.
+        guides: ids of the images on which recipes were chosen.
+        titles: of the run before, and of the run after.
+        resamples: of the bootstrap.
+
+    Raises:
+        InputError: if the runs of a step were tested on different images.
 
     Example:
+        The step finds the sign of image 8; recipes were chosen on image 7 alone.
+
         >>> signs = {"boxes_xyxy": [[0, 0, 20, 20]], "labels": [1]}
-        >>> runs = []
-        >>> for split, image_ids in (("official", (7, 8)), ("random", (8, 9))):
-        ...     truths = [signs | {"image_id": image_id} for image_id in image_ids]
-        ...     own = RunRecord("run", {"split": split}, data={}, seed=0)
-        ...     own.evidence = {"truths": truths, "detections": []}
-        ...     own.results = scores_on(own, image_ids)
-        ...     runs.append(own)
-        >>> print(on_two_splits(*runs))
-        | split | test images | number | AP at IoU 0.5 | AP 0.50 to 0.95 |
-        | :-- | :-- | --: | --: | --: |
-        | official | all | 2 | 0.000 [0.000,\N{NO-BREAK SPACE}0.000] | 0.000 [0.000,... |
-        | random | all | 2 | 0.000 [0.000,\N{NO-BREAK SPACE}0.000] | 0.000 [0.000,... |
-        | random | those on which nothing was chosen | 1 | 0.000 [0.000,... | 0.000 [0.000,... |
+        >>> truths = [signs | {"image_id": image_id} for image_id in (7, 8)]
+        >>> box = {"category_id": 1, "bbox": [0, 0, 20, 20], "score": 0.9}
+        >>> found = [box | {"image_id": image_id} for image_id in (7, 8)]
+        >>> runs = [RunRecord("run", {"split": "random"}, data={}, seed=0) for _ in range(2)]
+        >>> for run, own in zip(runs, (found[:1], found), strict=True):
+        ...     run.evidence = {"truths": truths, "detections": own}
+        >>> print(last_step([tuple(runs)], [7], ("third", "fourth"), resamples=100))
+        | split, seed | test images | number | third | fourth | difference |
+        | :-- | :-- | --: | --: | --: | --: |
+        | random, 0 | all | 2 | 0.505 | 1.000 [1.000,... | +0.495 [+0.000,... |
+        | random, 0 | that guided no choice | 1 | 0.000 | 1.000 [1.000,... | +1.000 [+1.000,... |
     """
-    chosen_on, tested = ({own["image_id"] for own in r.evidence["truths"]} for r in (first, second))
-    left = tested - chosen_on
-    parts = (
-        (first, "all", chosen_on, first.results),
-        (second, "all", tested, second.results),
-        (second, "those on which nothing was chosen", left, scores_on(second, left)),
-    )
-    rows = [
-        [run.settings["split"], which, len(image_ids), score(found, "ap50"), score(found, "ap")]
-        for run, which, image_ids, found in parts
-    ]
-    return table(["split", "test images", "number", "AP at IoU 0.5", "AP 0.50 to 0.95"], rows)
+    rows = []
+    for step in steps:
+        tested = {own["image_id"] for own in step[1].evidence["truths"]}
+        for which, images in (("all", tested), ("that guided no choice", tested - set(guides))):
+            if not images:
+                continue
+            before, after = (matches_of(restricted(run, images)) for run in step)
+            low, high = (float(ap.mean_average_precision(own)) for own in (before, after))
+            alone = ap.bootstrap(after, resamples=resamples) or [np.nan] * 2
+            paired = ap.bootstrap(after, against=before, resamples=resamples) or [np.nan] * 2
+            rows.append(
+                [
+                    f"{step[1].settings['split']}, {step[1].seed}",
+                    which,
+                    len(images),
+                    f"{low:.3f}",
+                    with_interval(high, alone),
+                    with_interval(high - low, paired, "+.3f"),
+                ]
+            )
+    return table(["split, seed", "test images", "number", *titles, "difference"], rows)
 
 
 def summary(runs: dict[str, RunRecord]) -> Markdown:
@@ -213,8 +235,8 @@ def errors_by_kind(runs: dict[str, RunRecord], score_threshold: float = 0.5) -> 
 def claims(pairs: Sequence[Pair], resamples: int = 1000) -> list[list[str]]:
     """One row a claim: the claim, the difference, and for each pair its value and a verdict.
 
-    Differences are of mean AP at IoU 0.5, with 95 % intervals from the same resampled images on
-    both sides.
+    Differences are of mean AP at IoU 0.5, or of the share of signs found at any score, with 95 %
+    intervals from the same resampled images on both sides.
 
     Args:
         pairs: of runs, each pair on images of its own.
@@ -455,14 +477,15 @@ def _between_detectors(first: ap.Matches, second: ap.Matches, resamples: int) ->
 
 
 def _between_sizes(
-    larger: str, smaller: str, _two_stage: ap.Matches, one_stage: ap.Matches, resamples: int
+    measure: Callable[..., np.ndarray],
+    smaller: str,
+    _two_stage: ap.Matches,
+    one_stage: ap.Matches,
+    resamples: int,
 ) -> tuple:
     def gap(matches: ap.Matches, **options: np.ndarray) -> np.ndarray:
-        ours, theirs = (
-            ap.mean_average_precision(matches, size_group=size, **options)
-            for size in (larger, smaller)
-        )
-        return ours - theirs
+        medium, other = (measure(matches, size_group=s, **options) for s in ("medium", smaller))
+        return medium - other
 
     return gap(one_stage), ap.bootstrap(one_stage, gap, resamples=resamples) or [np.nan, np.nan]
 
@@ -486,16 +509,17 @@ CLAIMS: tuple[tuple[str, str, Callable[..., tuple], Callable[[float, float], str
         _over_sizes,
         nearly_equal,
     ),
-    (
-        "One-stage finds small signs less often than medium ones.",
-        "one-stage: medium − small",
-        partial(_between_sizes, "medium", "small"),
-        more,
-    ),
-    (
-        "One-stage finds large signs less often than medium ones.",
-        "one-stage: medium − large",
-        partial(_between_sizes, "medium", "large"),
-        more,
+    *(
+        (
+            f"One-stage finds {size} signs less often than medium ones{how}.",
+            f"one-stage{measured}: medium − {size}",
+            partial(_between_sizes, measure, size),
+            more,
+        )
+        for how, measured, measure in (
+            (" (by AP)", "", ap.mean_average_precision),
+            (" (at any score)", ", share found", ap.share_found),
+        )
+        for size in ("small", "large")
     ),
 )

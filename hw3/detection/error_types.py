@@ -18,7 +18,7 @@ KINDS = {
     "localisation": "beside a sign of this group, IoU too low",
     "both": "beside a sign of another group",
     "duplicate": "on a sign that a better detection found",
-    "background": "on no sign",
+    "background": "on no annotated sign",
     "missed": "a sign that nothing comes near",
 }
 HIT = "hit"

@@ -9,7 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 from matplotlib.ticker import NullFormatter
+from matplotlib.transforms import Bbox
 
 from hw3.detection.dataset import GROUPS, SIZE_GROUPS, GtsdbDataset
 from hw3.detection.signs import SIGN_NAMES
@@ -25,6 +27,8 @@ from hw3.style import (
     show_image,
 )
 
+Counts = dict[str, dict[str, int]]
+"""Signs by group, then by size."""
 PHOTO_DPI = 150
 SIZE_LABELS = ("small\n(< 32 px)", "medium\n(32-45 px)", "large\n(> 45 px)")
 
@@ -57,36 +61,43 @@ def annotated_sign(dataset: GtsdbDataset, index: int, margin: int = 60) -> Figur
     return figure
 
 
-def histogram_by_group(dataset: GtsdbDataset, image_ids: Iterable[int]) -> Figure:
-    """Figures 2.2, 2.4, 2.6: how many signs of each group.
+def histogram_by_group(panels: dict[str, Counts]) -> Figure:
+    """Figures 2.2, 2.4, 2.6: how many signs of each group, a panel for each data set.
+
+    Args:
+        panels: signs by group and size, as `GtsdbDataset.counts` gives them, by title.
 
     Example:
-        >>> from PIL import Image
-        >>> from hw3.detection.dataset import read_gtsdb
-        >>> Image.new("RGB", (64, 48)).save(folder / "00000.ppm")
-        >>> _ = (folder / "gt.txt").write_text("00000.ppm;10;8;30;28;14")
-        >>> figure = histogram_by_group(read_gtsdb(folder), [0])
+        >>> counts = {group: {"small": 2, "medium": 1, "large": 0} for group in GROUPS}
+        >>> figure = histogram_by_group({"real data": counts})
         >>> [int(bar.get_height()) for bar in figure.axes[0].patches]
-        [0, 0, 0, 1]
+        [3, 3, 3, 3]
     """
-    counts = dataset.counts(image_ids)
-    return _bars(GROUPS, [sum(counts[group].values()) for group in GROUPS])
+    return _bars(
+        GROUPS,
+        {title: [sum(own[group].values()) for group in GROUPS] for title, own in panels.items()},
+    )
 
 
-def histogram_by_size(dataset: GtsdbDataset, image_ids: Iterable[int]) -> Figure:
-    """Figures 2.3, 2.5, 2.7: how many signs of each size.
+def histogram_by_size(panels: dict[str, Counts]) -> Figure:
+    """Figures 2.3, 2.5, 2.7: how many signs of each size, a panel for each data set.
+
+    Args:
+        panels: signs by group and size, as `GtsdbDataset.counts` gives them, by title.
 
     Example:
-        >>> from PIL import Image
-        >>> from hw3.detection.dataset import read_gtsdb
-        >>> Image.new("RGB", (64, 48)).save(folder / "00000.ppm")
-        >>> _ = (folder / "gt.txt").write_text("00000.ppm;10;8;30;28;14")
-        >>> figure = histogram_by_size(read_gtsdb(folder), [0])
+        >>> counts = {group: {"small": 2, "medium": 1, "large": 0} for group in GROUPS}
+        >>> figure = histogram_by_size({"real data": counts})
         >>> [int(bar.get_height()) for bar in figure.axes[0].patches]
-        [1, 0, 0]
+        [8, 4, 0]
     """
-    counts = dataset.counts(image_ids)
-    return _bars(SIZE_LABELS, [sum(counts[g][size] for g in GROUPS) for size in SIZE_GROUPS])
+    return _bars(
+        SIZE_LABELS,
+        {
+            title: [sum(own[group][size] for group in GROUPS) for size in SIZE_GROUPS]
+            for title, own in panels.items()
+        },
+    )
 
 
 def ap_by_threshold(runs: dict[str, RunRecord]) -> Figure:
@@ -192,15 +203,21 @@ def boxes(
         figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, dpi=PHOTO_DPI)
         for axes in grid.flat:
             axes.set_axis_off()
+        names: dict[Axes, list[tuple[Text, float]]] = {}
         for axes, image_id in zip(grid.flat, image_ids, strict=False):
             show_image(axes, dataset.image(number[image_id]), f"image {image_id:05d}")
             for box in dataset.boxes_xyxy[number[image_id]]:
                 _box(axes, box, TRUE, 2.5)
-            for found in detections:
-                if found["image_id"] == image_id and found["score"] >= score_threshold:
-                    _named_box(axes, found, font_size=6.5 * 2 / columns)
+            names[axes] = [
+                _named_box(axes, found, font_size=6.5 * 2 / columns)
+                for found in detections
+                if found["image_id"] == image_id and found["score"] >= score_threshold
+            ]
         figure.text(0.35, -0.02, "true box", color=TRUE, ha="center")
         figure.text(0.65, -0.02, "predicted box", color=PREDICTED, ha="center")
+        figure.draw_without_rendering()  # until then the extents of names are not known
+        for own in names.values():
+            _part_names(own)
     return figure
 
 
@@ -258,12 +275,12 @@ def minutes(
     before: dict[str, Sequence[RunRecord]],
     published: dict[str, float],
 ) -> Figure:
-    """Figure 3.16: AP at IoU 0.5 against minutes of training on one core, a point a run.
+    """Figure 3.16: AP at IoU 0.5 against minutes of training on one core, a point per run.
 
     Args:
-        recipes: by name, the runs that differ in their seed alone; a line joins them. What follows
-            a comma in the name stands beside them, and the colour says which detector it is, the
-            marker which device ran it.
+        recipes: by name, the runs that differ in their seed alone; a line joins those of one
+            device, which the marker names. What follows a comma in the name stands beside them, and
+            the colour says which detector it is.
         before: by name, the run that each run goes on from, whose minutes count, too.
         published: AP of others, by what they did, drawn as lines across.
 
@@ -275,7 +292,7 @@ def minutes(
         >>> [text.get_text() for text in axes.texts]
         ['published', 'short']
         >>> [points.get_offsets().tolist() for points in axes.collections]
-        [[[10.0, 0.75]], [[10.0, 0.8125]]]
+        [[[10.0, 0.75], [10.0, 0.8125]]]
     """
     devices = sorted({run.hardware["device"] for runs in recipes.values() for run in runs})
     markers = dict(zip(devices, cycle("osD^v"), strict=False))
@@ -290,19 +307,22 @@ def minutes(
             label, color = detectors[runs[0].settings["model"]]
             chains = zip(runs, before[name], strict=True) if name in before else zip(runs)
             times = [sum(run.device_minutes for run in chain) for chain in chains]
-            values = [run.results["ap50"] for run in runs]
-            for run, *point in zip(runs, times, values, strict=True):
-                marker = markers[run.hardware["device"]]
-                points = {"s": 26, "alpha": 0.8, "marker": marker, "zorder": 3}
-                axes.scatter(*point, color=color, label=label, **points)
-            axes.plot(times, values, color=color, linewidth=1)
-            last = int(np.argmax(times))
-            right = (7, (-5, 5)[number % 2])
-            place, side = (right, "left") if len(runs) > 1 else ((0, -9), "center")
-            beside = {"textcoords": "offset points", "color": color, "fontsize": 8, "va": "center"}
-            axes.annotate(
-                name.split(", ")[-1], (times[last], values[last]), place, ha=side, **beside
-            )
+            points = list(zip(times, (run.results["ap50"] for run in runs), strict=True))
+            own_devices = [run.hardware["device"] for run in runs]
+            left = number % 2 == 1  # neighbours in the order are often neighbours in the figure
+            side = {"ha": "right" if left else "left", "va": "center"}
+            beside = {"textcoords": "offset points", "color": color, "fontsize": 8}
+            for device in dict.fromkeys(own_devices):
+                near = [own for own, at in zip(points, own_devices, strict=True) if at == device]
+                style = {"s": 26, "alpha": 0.8, "marker": markers[device], "zorder": 3}
+                axes.scatter(*zip(*near, strict=True), color=color, label=label, **style)
+                axes.plot(*zip(*near, strict=True), color=color, linewidth=1)
+                if len(runs) > 1:
+                    place, beside = (-7 if left else 7, 0), beside | side
+                else:
+                    place, beside = (0, -9), beside | {"ha": "center", "va": "center"}
+                at = min(near) if left else max(near)
+                axes.annotate(name.split(", ")[-1], at, place, **beside)
         for device, marker in markers.items() if len(markers) > 1 else ():
             axes.plot([], [], marker, color=MUTED, label=device)
         handles = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
@@ -417,12 +437,18 @@ def precision_recall(precision: np.ndarray, recall: np.ndarray, envelope: np.nda
     return figure
 
 
-def _bars(names: Sequence[str], values: Sequence[int]) -> Figure:
+def _bars(names: Sequence[str], panels: dict[str, Sequence[int]]) -> Figure:
+    """One panel a data set, each with a scale of its own, since one may be far larger."""
     with report_style():
-        figure, axes = plt.subplots(figsize=(6, 2.6))
-        axes.bar_label(axes.bar(names, values, color=TRAINED, width=0.6), padding=2)
-        axes.set(ylabel="signs", ylim=(0, 1.15 * max(1, *values)))
-        axes.grid(axis="x", visible=False)
+        size = (4 * max(len(panels), 1.5), 2.8)
+        figure, grid = plt.subplots(1, len(panels), figsize=size, squeeze=False)
+        colors = (TRAINED, MUTED)[: len(panels)]
+        for axes, (title, values), color in zip(grid[0], panels.items(), colors, strict=True):
+            axes.bar_label(axes.bar(names, values, color=color, width=0.6), padding=2)
+            axes.set_title(title, loc="left")
+            axes.set(ylim=(0, 1.15 * max(1, *values)))
+            axes.grid(axis="x", visible=False)
+        grid[0, 0].set_ylabel("signs")
     return figure
 
 
@@ -467,7 +493,8 @@ def _curve(axes: Axes, title: str, record: RunRecord, color: str) -> None:
     axes.plot(thresholds, list(values.values()), color=color, marker="o", label=title)
 
 
-def _named_box(axes: Axes, found: dict[str, Any], font_size: float) -> None:
+def _named_box(axes: Axes, found: dict[str, Any], font_size: float) -> tuple[Text, float]:
+    """The name drawn above the box, and where it would begin below it."""
     x, y, width, height = found["bbox"]
     _box(axes, (x, y, x + width, y + height), PREDICTED)
     name = f"{GROUPS[found['category_id'] - 1]} {found['score']:.2f}"
@@ -478,6 +505,19 @@ def _named_box(axes: Axes, found: dict[str, Any], font_size: float) -> None:
         left, y - 3, name, color="white", fontsize=font_size, va="bottom", ha=side, bbox=plate
     )
     text.set_in_layout(False)
+    return text, y + height + 3
+
+
+def _part_names(names: list[tuple[Text, float]]) -> None:
+    """Move a name that lies on an earlier one to below its box, if it lies on none there."""
+    placed: list[Bbox] = []
+    for text, below in names:
+        above = text.get_position()[1]
+        if text.get_window_extent().count_overlaps(placed):
+            text.set(y=below, va="top")
+            if text.get_window_extent().count_overlaps(placed):
+                text.set(y=above, va="bottom")
+        placed.append(text.get_window_extent())
 
 
 def _box(axes: Axes, box: Sequence[float], color: str, width: float = 1.3) -> None:

@@ -493,6 +493,10 @@ def predict_files(
     Yields:
         Each file written.
 
+    Raises:
+        InputError: for what cannot be read, weights of another run, and LGG's `<slice>_mask.tif`,
+            which a pattern for a patient's files takes in.
+
     Example:
         >>> from hw3.profiles import SMOKE
         >>> settings, weights = SMOKE.segmentation, folder / "try.safetensors"
@@ -504,6 +508,8 @@ def predict_files(
         >>> [path.name for path in predict_files([folder / "slice.png"], record, weights, folder)]
         ['slice_predicted.png', 'slice_overlay.png']
     """
+    if masks := [path for path in paths if path.stem.endswith("_mask")]:
+        raise InputError(f"{masks[0]}: by its name a mask of LGG; name the slices alone")
     settings = settings_of(record)
     side = (settings.image_size, settings.image_size)
     runs.check_weights(record, weights)
