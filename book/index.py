@@ -1,5 +1,5 @@
 # %% [markdown]
-# # Outlines and boxes
+# # Brain tumours and traffic signs
 #
 # [![Open in Colab](_static/colab.svg)](https://colab.research.google.com/)
 #
@@ -204,7 +204,7 @@ sources(
 #
 # ## How to read
 #
-# Each page starts with what it will show and ends with what it showed. Every figure of the report is here under its own number. Two kinds of numbers appear: **real data** come from records, files under `book/runs` that hold the settings, the hardware and the counts from which each score can be computed again; **simulated data** are made by the book itself, so that every page runs anywhere.
+# Each section starts with what it will show and ends with what it showed. Every figure of the report is here under its own number. Two kinds of numbers appear: **real data** come from records, files under `book/runs` that hold the settings, the hardware and the counts from which each score can be computed again; **simulated data** are made by the book itself, so that every page runs anywhere.
 #
 # ## How to rerun
 #

@@ -112,6 +112,8 @@ def _train(
 ) -> dict[str, Any]:
     """Run an experiment, say where its files are, and return its results."""
     settings.check()  # before anything is downloaded
+    if options.workers < 0:
+        raise InputError(f"workers is {options.workers}: choose 0 or more")
     with processes().local_main_process_first():  # which fetches the data; the others find them
         dataset, kind = prepare()
     folder = options.runs or profiles.runs_folder()
@@ -159,7 +161,11 @@ def evaluate(
     experiment = _experiment_of(found)
     if weights is not None:
         found.evidence = experiment.predict_evidence(found, data, weights)
-    differences = compare(found.results, experiment.derive_results(found), tolerance)
+    try:
+        results = experiment.derive_results(found)
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{record}: its evidence is incomplete ({error!r})") from None
+    differences = compare(found.results, results, tolerance)
     for path, before, after in differences:
         print(f"{path}: recorded {before}, now {after}")
     if differences:
@@ -170,8 +176,8 @@ def evaluate(
 def predict(images: Images, record: Path, weights: Path | None = None, to: Path = Path()) -> None:
     """Use a trained model on images of your own.
 
-    A U-Net writes <name>_predicted.png and <name>_overlay.png; a detector <name>.json with all
-    detections, and <name>_boxes.png with those that have a score of at least 0.5.
+    A U-Net writes <name>_predicted.png and <name>_overlay.png; a detector <name>_signs.json with
+    all detections, and <name>_boxes.png with those that have a score of at least 0.5.
 
     Args:
         images: slices as TIFF or PNG (uint8, three channels or one), or colour photographs.
@@ -191,7 +197,11 @@ def _experiment_of(record: RunRecord) -> ModuleType:
     from hw3.detection import experiment as detection
     from hw3.segmentation import experiment as segmentation
 
-    return segmentation if record.settings["model"] == "unet" else detection
+    model = record.settings.get("model")
+    if model != "unet" and model not in detection.MODELS:
+        known = ", ".join(["unet", *detection.MODELS])
+        raise InputError(f"record {record.name}: its model is {model}; known are {known}")
+    return segmentation if model == "unet" else detection
 
 
 def compare(

@@ -1,5 +1,6 @@
 """Archives of published data sets: downloads that resume, and extraction that trusts no member."""
 
+import os
 import stat
 import time
 import zipfile
@@ -68,7 +69,8 @@ def extract(archive: Path, folder: Path, *, max_bytes: int = 8 * 2**30) -> Path:
 
     Raises:
         InputError: if the file is no whole zip, unpacks to more than `max_bytes`, or has a member
-            that would leave `folder`, is a link or device, or has the name of another.
+            that would leave `folder`, is a link or device, or has the name of another; or if a
+            file in `folder` is in the way of one of its folders, or the reverse.
 
     Example:
         >>> with zipfile.ZipFile(folder / "data.zip", "w") as archive:
@@ -86,6 +88,7 @@ def extract(archive: Path, folder: Path, *, max_bytes: int = 8 * 2**30) -> Path:
             with TemporaryDirectory(dir=folder, prefix=".unpacking-") as staging:
                 for member in tqdm(opened.infolist(), "unpacking", disable=None, leave=False):
                     opened.extract(member, staging)  # never more than the declared size
+                _refuse_conflicts(archive, Path(staging), folder)
                 _merge(Path(staging), folder)
     except InputError:
         raise
@@ -176,6 +179,14 @@ def _refuse_hostile(archive: Path, members: list[zipfile.ZipInfo], max_bytes: in
     if faults:
         remedy = "nothing was unpacked, fetch it from its publisher"
         raise InputError(f"{archive}: {len(faults)} fault(s), {remedy}:\n  " + "\n  ".join(faults))
+
+
+def _refuse_conflicts(archive: Path, staging: Path, folder: Path) -> None:
+    for item in staging.rglob("*"):
+        target = folder / item.relative_to(staging)
+        if os.path.lexists(target) and target.is_dir() != item.is_dir():
+            remedy = f"{target} is in the way, move it"
+            raise InputError(f"{archive}: not unpacked into {folder}: {remedy}")
 
 
 def _merge(staging: Path, folder: Path) -> None:

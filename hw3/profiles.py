@@ -14,8 +14,10 @@ from hw3.errors import InputError
 
 NAMED_WEIGHTS = ("coco", "imagenet", "random")
 """What a network can start from besides a file."""
-ALARM_SCORE = 0.2
-"""Score from which a detection on no annotated sign is a false alarm, see `hard_share`."""
+NARROWEST = 1 / 64
+"""Share of a backbone's channels; below it the first layer would have none."""
+TILE = 300
+"""Side in pixels of what SSD300 looks at."""
 DETECTION = Path(__file__).parent / "detection"
 """Holds the starting weights that `tools/start_weights.py` keeps."""
 
@@ -30,6 +32,10 @@ def _check(settings: object, *positive: str) -> None:
     faults += [f"seed is {settings.seed}"] if settings.seed < 0 else []
     if faults:
         raise InputError(f"{', '.join(faults)}: choose a number above 0 (a seed may be 0)")
+    if settings.seed >= 2**32:
+        raise InputError(f"seed is {settings.seed}: choose a number below 2**32")
+    if settings.width < NARROWEST:
+        raise InputError(f"width is {settings.width}: choose {NARROWEST} or more")
 
 
 def _check_range(settings: object, low: float, high: float, *names: str) -> None:
@@ -123,6 +129,10 @@ class SegmentationSettings:
         if crop is not None and (crop % 16 or not 0 < crop <= self.image_size):
             limits = f"a multiple of 16, at most image_size {self.image_size}"
             raise InputError(f"crop_size is {crop}: choose {limits}, or None")
+        coarsest = ((crop or self.image_size) // 16) ** 2
+        if self.batch_size * coarsest < 2:
+            fault = f"batch_size is {self.batch_size}, crop_size {crop}"
+            raise InputError(f"{fault}: the coarsest map would be one number; enlarge either")
         if self.crops is not None and (crop is None or self.crops <= 0):
             raise InputError(f"crops is {self.crops}: choose 1 or more, with a crop_size, or None")
         _check_count("train_patients", self.train_patients)
@@ -199,9 +209,6 @@ class DetectionSettings:
         if self.hard_share and (self.crop_size is None or self.weights in NAMED_WEIGHTS):
             needs = "a crop_size, and weights from a file of a trained detector"
             raise InputError(f"hard_share is {self.hard_share}: it needs {needs}")
-        if self.hard_share and self.score_threshold > ALARM_SCORE:
-            fault = f"score_threshold is {self.score_threshold}"
-            raise InputError(f"{fault}: with a hard_share, choose at most {ALARM_SCORE}")
         shares = {"sign_share": self.sign_share, "hard_share": self.hard_share}
         if not (min(shares.values()) >= 0 and sum(shares.values()) <= 1):
             stated = " and ".join(f"{name} is {share}" for name, share in shares.items())
@@ -250,6 +257,11 @@ class FasterRcnnSettings(DetectionSettings):
         _check(self, "fpn_channels", "rois_per_image", "proposals")
         _check_range(self, 0, 5, "frozen_blocks")
         _check_frozen(self, "frozen_blocks")
+        if self.image_size and self.crop_size:
+            rule = (
+                "crops would be trained on at another scale than images are looked at; choose None"
+            )
+            raise InputError(f"image_size is {self.image_size}, with a crop_size: {rule}")
         if self.image_size and not 0 < self.image_size[0] <= self.image_size[1]:
             order = "choose the shortest side, then the longest, or None"
             raise InputError(f"image_size is {self.image_size}: {order}")
@@ -289,6 +301,9 @@ class SsdSettings(DetectionSettings):
         if self.tiles != (self.crop_size is not None):
             rule = "tiles are trained on crops and whole images without: give both or neither"
             raise InputError(f"tiles is {self.tiles}, crop_size {self.crop_size}: {rule}")
+        if self.tiles and self.crop_size != TILE:
+            rule = f"another crop than a tile's {TILE} pixels would be trained on at another scale"
+            raise InputError(f"crop_size is {self.crop_size}: {rule}; choose {TILE}")
 
 
 @dataclass(frozen=True)
@@ -354,7 +369,7 @@ SMOKE = Profile(
         width=0.0625,
         tiles=True,
         frozen_convolutions=0,
-        crop_size=192,
+        crop_size=300,
         crops=8,
         epochs=1,
         batch_size=4,

@@ -48,6 +48,7 @@ class RunRecord:
     commit: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     hardware: dict[str, Any] = field(default_factory=dict)
+    """Of the session that finished the run, as are command, commit and versions."""
     seconds_training: float = 0.0
     """Optimisation steps only, without validation, over all resumptions."""
     seconds_per_image: float = 0.0
@@ -84,12 +85,16 @@ class RunRecord:
     def device_minutes(self) -> float:
         """Minutes of training steps, times the threads or GPUs that took them.
 
+        Older records do not say it by epoch: theirs are the number that the last session had.
+
         Example:
             >>> record = RunRecord("unet", settings={}, data={}, seed=0, seconds_training=90.0)
             >>> record.hardware = {"device": "CPU", "count": 2}
             >>> record.device_minutes
             3.0
         """
+        if self.history and all("device_seconds" in epoch for epoch in self.history):
+            return sum(epoch["device_seconds"] for epoch in self.history) / 60
         return self.seconds_training * self.hardware["count"] / 60
 
     def save(self, path: Path) -> Path:
@@ -121,7 +126,7 @@ def load(path: Path) -> RunRecord:
         content = json.loads(Path(path).read_bytes())
         if content["schema"] != SCHEMA:
             fault = f"schema {content['schema']}, but this version reads {SCHEMA}"
-            raise InputError(f"{path}: {fault}; delete it and train again")
+            raise InputError(f"{path}: {fault}; give another record, or train again")
         record = RunRecord(**{name: content[name] for name in _FIELDS})
         for item in fields(RunRecord):
             kind = get_origin(item.type)  # dict or list; None for what has no members
@@ -132,7 +137,7 @@ def load(path: Path) -> RunRecord:
         raise InputError(f"{path}: no record to read ({error.strerror})") from None
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         fault = f"not a run record ({type(error).__name__}: {error})"
-        raise InputError(f"{path}: {fault}; delete it and train again") from None
+        raise InputError(f"{path}: {fault}; give the file that train wrote") from None
 
 
 def load_seeds(path: Path) -> list[RunRecord]:
@@ -220,7 +225,7 @@ def provenance() -> dict[str, Any]:
         "commit": _commit(),
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in PACKAGES},
-        "hardware": _hardware(),
+        "hardware": hardware(),
     }
 
 
@@ -302,13 +307,21 @@ def _commit() -> str:
 
     try:
         head = git("rev-parse", "HEAD")
+        # Installed inside another repository, the package has no part in that one's history.
+        own = git("ls-files", "--", Path(__file__).name)
         changed = head and git("status", "--porcelain", "--", ".")
     except OSError:
         return "unknown"
-    return (f"{head} with changes" if changed else head) or "unknown"
+    return (f"{head} with changes" if changed else head) if own else "unknown"
 
 
-def _hardware() -> dict[str, Any]:
+def hardware() -> dict[str, Any]:
+    """The device's name, and how many threads or GPUs work together.
+
+    Example:
+        >>> hardware()["count"] >= 1
+        True
+    """
     together = torch.distributed.is_available() and torch.distributed.is_initialized()
     processes = torch.distributed.get_world_size() if together else 1
     if torch.cuda.is_available():

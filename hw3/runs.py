@@ -118,6 +118,20 @@ def settings_of(record: RunRecord, kinds: dict[str, type[Kind]]) -> Kind:
     return kinds[model](**{k: tuple(v) if isinstance(v, list) else v for k, v in chosen.items()})
 
 
+def kind_of(root: Path) -> str:
+    """ "simulated" for a data set in which a simulator has left its mark, else "real".
+
+    Example:
+        >>> kind_of(folder)
+        'real'
+        >>> _ = (folder / ".simulated.json").write_text("{}")
+        >>> kind_of(folder)
+        'simulated'
+    """
+    places = (root / name / ".simulated.json" for name in ("", "kaggle_3m", "FullIJCNN2013"))
+    return "simulated" if any(place.exists() for place in places) else "real"
+
+
 def draw(members: Sequence[int] | Sequence[str], count: int, seed: int, field: str) -> list:
     """So many of the members at random, in order; a larger draw holds every smaller one.
 
@@ -174,6 +188,7 @@ def find_or_train(
     """
     weights = folder / f"{record.stem}.safetensors"
     if (found := records.find(folder, record)) and weights.exists():
+        check_weights(found, weights)
         return found, trained(build(), weights, accelerator)
     checkpoint = folder / f"{record.stem}.checkpoint.pt"
     model = train(record, checkpoint)
@@ -251,6 +266,28 @@ def read_all(paths: Sequence[Path], read: Callable[[Path], np.ndarray]) -> dict[
     if faults:
         raise InputError("; ".join(faults))
     return images
+
+
+def outputs(paths: Sequence[Path], folder: Path, endings: Sequence[str]) -> dict[Path, list[Path]]:
+    """Where the results of a user's files go: `<stem><ending>` in `folder`, for each of the files.
+
+    Raises:
+        InputError: if a result would overwrite one of the files.
+
+    Example:
+        >>> found = outputs([Path("a.png")], Path("to"), ["_signs.json", "_boxes.png"])
+        >>> [path.as_posix() for path in found[Path("a.png")]]
+        ['to/a_signs.json', 'to/a_boxes.png']
+    """
+    targets = {path: [folder / f"{path.stem}{ending}" for ending in endings] for path in paths}
+    given = {path.resolve() for path in paths}
+    for own in targets.values():
+        for target in own:
+            if target.resolve() in given:
+                raise InputError(
+                    f"{target}: a result would overwrite this file; choose another --to"
+                )
+    return targets
 
 
 def optimiser(

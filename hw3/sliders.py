@@ -23,6 +23,7 @@ from hw3.style import PREDICTED, PREDICTED_RGB, TRUE
 
 THRESHOLDS = np.arange(101) / 100
 START = 50  # percent
+FONT_SIZE = 12  # of the names of boxes, in pixels of the image
 NARROWEST = 400  # pixels on the page, for small pictures
 STEEP = 2550
 """Slope of the step from invisible to opaque, which ends before the next of 255 levels."""
@@ -70,7 +71,8 @@ def score_slider(
         (2, 1)
     """
     true = "".join(_box(x1, y1, x2 - x1, y2 - y1, TRUE, 4) for x1, y1, x2, y2 in boxes_xyxy)
-    found = "".join(_named_box(detection) for detection in detections)
+    taken: list[tuple[float, float, float]] = []
+    found = "".join(_named_box(detection, taken) for detection in detections)
     rows = {title: _precision_and_recall(matches) for title, matches in runs.items()}
     return _slider(
         image.shape,
@@ -199,7 +201,8 @@ def _photograph(image: np.ndarray, shape: tuple[int, ...]) -> str:
 
 def _picture(file: np.ndarray, shape: tuple[int, ...], kind: str, options: str = "") -> str:
     data = b64encode(file.tobytes()).decode()
-    size = f'width="{shape[1]}" height="{shape[0]}"'
+    # Stretched, because slices are decoded to a square and their masks are as published.
+    size = f'width="{shape[1]}" height="{shape[0]}" preserveAspectRatio="none"'
     return f'<image href="data:image/{kind};base64,{data}" {size} {options}/>'
 
 
@@ -208,15 +211,29 @@ def _box(x: float, y: float, width: float, height: float, color: str, line: floa
     return f'<rect {place} fill="none" stroke="{color}" stroke-width="{line}"/>'
 
 
-def _named_box(detection: dict[str, Any]) -> str:
+def _named_box(detection: dict[str, Any], taken: list[tuple[float, float, float]]) -> str:
+    """The box with its name above, or below where an earlier name, in `taken`, would be hidden."""
     x, y, width, height = detection["bbox"]
     name = f"{GROUPS[detection['category_id'] - 1]} {detection['score']:.2f}"
+    length = 0.55 * FONT_SIZE * len(name)  # about: only the browser knows
+
+    def hides(at: float) -> bool:
+        return any(
+            abs(at - line) < FONT_SIZE and x < right and left < x + length
+            for left, right, line in taken
+        )
+
+    line = y - 4
+    if hides(line) and not hides(y + height + FONT_SIZE):
+        line = y + height + FONT_SIZE
+    taken.append((x, x + length, line))
     hidden = "" if detection["score"] >= START / 100 else ' style="display: none"'
     return (
         f'<g data-score="{detection["score"]}"{hidden}>'
         f"{_box(x, y, width, height, PREDICTED, 2)}"
-        f'<text x="{x:.1f}" y="{y - 4:.1f}" fill="white" stroke="{PREDICTED}" stroke-width="3" '
-        f'paint-order="stroke" font-size="12" font-family="sans-serif">{escape(name)}</text></g>'
+        f'<text x="{x:.1f}" y="{line:.1f}" fill="white" stroke="{PREDICTED}" stroke-width="3" '
+        f'paint-order="stroke" font-size="{FONT_SIZE}" font-family="sans-serif">{escape(name)}'
+        "</text></g>"
     )
 
 

@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from hw3.errors import InputError
-from hw3.records import write_atomically
+from hw3.records import hardware, write_atomically
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 SampleKey = tuple[int, int]
@@ -72,7 +72,7 @@ def make_accelerator(mixed_precision: str = "auto") -> Accelerator:
         mixed_precision: "no", "bf16", "fp16", or "auto": the best that a GPU has, "no" on a CPU.
 
     Raises:
-        InputError: if this process has used another precision before.
+        InputError: if this process has used another precision before, or the device has it not.
 
     Example:
         >>> accelerator = make_accelerator()
@@ -85,10 +85,13 @@ def make_accelerator(mixed_precision: str = "auto") -> Accelerator:
         mixed_precision = fast if gpu else "no"
     _keep_freed_memory()
     try:
-        return Accelerator(mixed_precision=mixed_precision, cpu=_cpu_alone())
+        accelerator = Accelerator(mixed_precision=mixed_precision, cpu=_cpu_alone())
     except ValueError as error:
         fault = f"mixed_precision {mixed_precision} cannot be had ({error})"
         raise InputError(f"{fault}; restart Python if it was another before") from None
+    if mixed_precision != "no" and not accelerator.native_amp:  # it would be float32 all the same
+        raise InputError(f"mixed_precision is {mixed_precision}: this device has none; choose auto")
+    return accelerator
 
 
 def processes() -> PartialState:
@@ -183,7 +186,8 @@ def fit(
 
     Returns:
         Entries with `epoch`, `samples`, `learning_rate`, `seconds` (steps only), `seconds_waiting`
-        (of these, waiting for data), what `step` returned, and what `validate` returned.
+        (of these, waiting for data), `device_seconds` (each second times the threads or GPUs at
+        work), what `step` returned, and what `validate` returned.
 
     Raises:
         FloatingPointError: at the first loss that is not finite, with the batch's ids.
@@ -285,7 +289,11 @@ def epoch_line(entry: dict[str, Any], epochs: int) -> str:
         'epoch 1/20  loss 0.25  validation dice 0.5'
     """
     values = entry | {f"validation {k}": v for k, v in entry.get("validation", {}).items()}
-    shown = [f"{name} {value:.4g}" for name, value in values.items() if isinstance(value, float)]
+    shown = [
+        f"{name} {value:.4g}"
+        for name, value in values.items()
+        if isinstance(value, float) and name != "device_seconds"
+    ]
     return f"epoch {entry['epoch']}/{epochs}  " + "  ".join(shown)
 
 
@@ -304,6 +312,7 @@ class _Run:
         self.model, self.optimizer, self.scheduler = model, optimizer, scheduler
         self.accelerator, self.checkpoint, self.key = accelerator, checkpoint, key
         self.history: list[dict[str, Any]] = []
+        self.devices = hardware()["count"]  # after a resumption it may be another number
         self.reset()
 
     @property
@@ -311,7 +320,7 @@ class _Run:
         return len(self.history)
 
     def reset(self) -> None:
-        self.steps, self.seconds, self.waiting = 0, 0.0, 0.0
+        self.steps, self.seconds, self.waiting, self.device_seconds = 0, 0.0, 0.0, 0.0
         self.sums: dict[str, Tensor] = {}
 
     def add(self, values: dict[str, Tensor], waiting: float, seconds: float) -> None:
@@ -323,6 +332,7 @@ class _Run:
         self.steps += 1
         self.waiting += waiting
         self.seconds += seconds
+        self.device_seconds += seconds * self.devices
 
     def close_epoch(self, batch_size: int) -> dict[str, Any]:
         """Add the finished epoch to the history and return its entry."""
@@ -332,6 +342,7 @@ class _Run:
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "seconds": round(self.seconds, 3),
             "seconds_waiting": round(self.waiting, 3),
+            "device_seconds": round(self.device_seconds, 3),
         }
         for name, total in self._sums_of_all().items():
             entry[name] = (total / self.steps if total.is_floating_point() else total).tolist()
@@ -352,6 +363,7 @@ class _Run:
             "steps": self.steps,
             "seconds": self.seconds,
             "waiting": self.waiting,
+            "device_seconds": self.device_seconds,
             "sums": sums,
             "random": states,
             "model": unwrapped.state_dict(),
@@ -376,7 +388,7 @@ class _Run:
         for name, part in self._stateful().items():
             if name in state:  # on another GPU there may not have been a scaler
                 part.load_state_dict(state[name])
-        for name in ("history", "steps", "seconds", "waiting"):
+        for name in ("history", "steps", "seconds", "waiting", "device_seconds"):
             setattr(self, name, state[name])
         self.sums = send_to_device(state["sums"], self.accelerator.device)
         if not self.accelerator.is_main_process:  # the first process goes on with those of all

@@ -319,6 +319,20 @@ def test_missing_archive_and_file_in_the_way(tmp_path: Path) -> None:
     assert _files(tmp_path / "folder") == {"set": b"a file"}
 
 
+@pytest.mark.parametrize("blocked", ["set/a", "set/b/note.txt"])
+def test_if_anything_is_in_the_way_nothing_is_merged(tmp_path: Path, blocked: str) -> None:
+    """A file where a folder is to be, or a folder where a file is to be."""
+    members = {f"{number}.txt": b"new" for number in range(20)}
+    archive = _archive(tmp_path, members | {"set/a/0.ppm": b"new", "set/b": b"new"})
+    path = tmp_path / "folder" / blocked
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"old")
+    in_the_way = re.escape(str(tmp_path / "folder" / blocked[:5]))
+    with pytest.raises(InputError, match=f"not unpacked into .*: {in_the_way} is in the way, move"):
+        extract(archive, tmp_path / "folder")
+    assert _files(tmp_path / "folder") == {blocked: b"old"}
+
+
 def test_a_data_set_is_unpacked_once_and_never_mixed_with_another_copy(tmp_path: Path) -> None:
     first, second = tmp_path / "first.zip", tmp_path / "second.zip"
     first.write_bytes(_zip_bytes({"roads/0.ppm": b"one", "roads/1.ppm": b"one"}))

@@ -240,6 +240,7 @@ def test_train_with_other_faults_of_the_user(capsys, tiny_lgg, tmp_path) -> None
     assert "none.pth" in error
     (tmp_path / "file").write_text("")
     assert "epochs is 0" in refused(capsys, "train", "unet", "--epochs", "0")
+    assert "workers is -1" in refused(capsys, "train", "unet", "--workers", "-1")
     error = refused(capsys, "train", "unet", "--epochs", "1", "--runs", tmp_path / "file" / "runs")
     assert str(tmp_path / "file") in error
 
@@ -319,6 +320,22 @@ def test_evaluate_what_is_no_record(capsys, trained, tmp_path) -> None:
     assert "no record to read" in refused(capsys, "evaluate", tmp_path / "none.json")
     assert "no record to read" in refused(capsys, "evaluate", tmp_path)
     assert "not a run record" in refused(capsys, "evaluate", trained.with_suffix(".safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("field", "content", "fault"),
+    [
+        ("settings", {"model": "yolo"}, "its model is yolo; known are unet, faster-rcnn, ssd300"),
+        ("settings", {}, "its model is None"),
+        ("evidence", {}, "its evidence is incomplete (KeyError"),
+    ],
+)
+def test_evaluate_a_record_with_something_else_in_it(
+    capsys, trained, tmp_path, field, content, fault
+) -> None:
+    path = tmp_path / "altered.json"
+    path.write_text(json.dumps(json.loads(trained.read_text()) | {field: content}))
+    assert fault in refused(capsys, "evaluate", path)
 
 
 def test_compare_names_every_leaf_that_differs() -> None:

@@ -193,6 +193,28 @@ def test_half_a_jpeg_is_no_image(make: Make) -> None:
         dataset.image(1)
 
 
+def test_a_damaged_chunk_is_no_traceback(make: Make) -> None:
+    folder = make(*SIGNS, suffix=".png")
+    noise = np.random.default_rng(0).integers(256, size=(160, 160, 3), dtype=np.uint8)
+    path = folder / "00001.png"
+    Image.fromarray(noise).save(path)
+    start, first, second = path.read_bytes().split(b"IDAT")
+    path.write_bytes(start + b"IDAT" + first + b"!DAT" + second)
+    dataset = read_gtsdb(folder)
+    with pytest.raises(InputError, match=r"00001\.png: cannot be decoded \(broken PNG file"):
+        dataset.image(1)
+
+
+def test_a_header_that_is_not_implemented_is_a_fault(make: Make) -> None:
+    folder = make(*SIGNS)
+    path = folder / "00002.ppm"
+    Image.new("RGB", (4, 4)).save(path, "DDS")  # Pillow goes by the content
+    content = bytearray(path.read_bytes())
+    content[80] = 1  # the pixel format's flags
+    path.write_bytes(content)
+    assert "00002.ppm: cannot be read: Unknown pixel format" in _faults(folder)
+
+
 def test_fingerprint_follows_the_content(make: Make, tmp_path: Path) -> None:
     folder = make(*SIGNS)
     first = read_gtsdb(folder).fingerprint

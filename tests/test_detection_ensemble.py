@@ -117,6 +117,10 @@ def test_boxes_join_above_the_threshold_only() -> None:
     assert places(*pair, iou_threshold=0.33) == [(7, 1, 5.0, 0.9)]
 
 
+def test_boxes_of_score_0_are_left_out() -> None:
+    assert places([found(0, 0.9), found(60, 0.0)], [found(2, 0.0)]) == [(7, 1, 0.0, 0.45)]
+
+
 def test_nothing_found_is_nothing() -> None:
     assert places([], []) == []
 
@@ -151,3 +155,12 @@ def test_one_detector_has_no_mean_and_other_images_are_not_averaged() -> None:
         averaged([knows(None, [signs(7)])])
     with pytest.raises(InputError, match="different images"):
         averaged([knows(None, [signs(7)]), knows(None, [signs(8)])])
+
+
+def test_detectors_of_different_groups_are_not_averaged() -> None:
+    with pytest.raises(InputError, match="the runs know danger, None: give runs of one `group`"):
+        averaged([knows("danger", [signs(7)]), knows(None, [signs(7)])])
+    assert averaged([knows("danger", [signs(7)])] * 2).settings["group"] == "danger"
+    earlier = knows(None, [signs(7)])
+    earlier.settings = {}
+    assert averaged([knows(None, [signs(7)]), earlier]).evidence["detections"] == []

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from copy import deepcopy
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -258,13 +259,22 @@ def test_training_sees_the_training_part_alone(dataset, tmp_path, given_to_fit, 
     train = split_random(dataset.image_ids, settings.seed)["train"]
     assert [dataset.image_ids[index] for index in crops["samples"].indices] == train
     assert (len(crops["samples"]), len(whole["samples"])) == (4, len(train))
-    height, width = crops["samples"][0, 0]["image"].shape[1:]
-    assert (height, width) == (settings.crop_size, settings.crop_size)
+    sides = (min(settings.crop_size, own) for own in dataset.image_sizes[0])
+    assert crops["samples"][0, 0]["image"].shape == (3, *sides)
     assert crops["samples"].augmentation is not None
     assert whole["samples"].augmentation is None
     assert crops["scheduler"] is None
     assert whole["scheduler"].total_steps == settings.epochs * (len(train) // settings.batch_size)
     assert crops["max_gradient_norm"] == settings.max_gradient_norm
+
+
+def test_false_alarms_cannot_be_learned_from_if_they_are_not_returned(dataset, tmp_path) -> None:
+    weights = tmp_path / "start.safetensors"
+    weights.touch()
+    changes = {"hard_share": 0.2, "sign_share": 0.5, "weights": str(weights)}
+    settings = replace(SETTINGS["ssd300"], score_threshold=0.3, **changes)
+    with pytest.raises(InputError, match=r"score_threshold is 0\.3: .* choose at most 0\.2"):
+        run(settings, dataset, tmp_path)
 
 
 def test_a_few_training_images_are_drawn_and_the_test_part_stays(
@@ -585,9 +595,9 @@ def test_files_of_ones_own_get_detections_and_a_picture(
     folder = tmp_path / "found"
     weights = weights_of(record, runs_folder)
     paths = list(experiment.predict_files([road, small], record, weights, folder))
-    names = ["road.json", "road_boxes.png", "small.json", "small_boxes.png"]
+    names = ["road_signs.json", "road_boxes.png", "small_signs.json", "small_boxes.png"]
     assert [path.name for path in paths] == names
-    assert sorted(path.name for path in folder.iterdir()) == names
+    assert sorted(path.name for path in folder.iterdir()) == sorted(names)
 
     found = json.loads(paths[0].read_text())
     detections = experiment.to_coco(
@@ -655,7 +665,11 @@ def test_real_data_are_found_where_they_are(roads, dataset, tmp_path, monkeypatc
     with pytest.raises(AssertionError, match="asked the publisher"):
         experiment.prepare(FULL)
     found, kind = experiment.prepare(SMOKE, source=str(roads))
+    assert (kind, found.fingerprint) == ("simulated", dataset.fingerprint)
+    no_mark = shutil.ignore_patterns(".simulated.json")
+    real = shutil.copytree(roads, tmp_path / "published", ignore=no_mark)
+    found, kind = experiment.prepare(SMOKE, source=str(real))
     assert (kind, found.fingerprint) == ("real", dataset.fingerprint)
-    (tmp_path / "FullIJCNN2013").symlink_to(dataset.folder)
+    (tmp_path / "FullIJCNN2013").symlink_to(real)
     found, kind = experiment.prepare(FULL)
     assert (kind, found.fingerprint) == ("real", dataset.fingerprint)

@@ -85,7 +85,9 @@ def test_one_file_says_how_the_unet_starts() -> None:
 
 @pytest.mark.parametrize(("sign_share", "hard_share"), [(0.8, 0.3), (-0.1, 0.5), (0.5, -0.1)])
 def test_shares_of_crops_add_up_to_one_at_most(sign_share, hard_share) -> None:
-    settings = replace(FULL.faster_rcnn, weights="run.safetensors", crop_size=160, crops=8)
+    settings = replace(
+        FULL.faster_rcnn, weights="run.safetensors", image_size=None, crop_size=160, crops=8
+    )
     replace(settings, sign_share=0.75, hard_share=0.25).check()
     with pytest.raises(InputError, match=f"sign_share is {sign_share} and hard_share is"):
         replace(settings, sign_share=sign_share, hard_share=hard_share).check()
@@ -107,8 +109,6 @@ def test_hard_crops_need_a_crop_size_and_a_trained_detector(change) -> None:
     settings.check()
     with pytest.raises(InputError, match=r"hard_share is 0\.2: it needs a crop_size, and weights"):
         replace(settings, **change).check()
-    with pytest.raises(InputError, match=r"score_threshold is 0\.3: .* choose at most 0\.2"):
-        replace(settings, score_threshold=0.3).check()
 
 
 @pytest.mark.parametrize(
@@ -156,6 +156,29 @@ def test_ssd_is_tested_as_it_was_trained(change) -> None:
     replace(FULL.ssd300, tiles=True, crop_size=300, crops=8).check()
     with pytest.raises(InputError, match=r"tiles is .*, crop_size .*: .* give both or neither"):
         replace(FULL.ssd300, **change).check()
+
+
+def test_crops_are_trained_on_at_the_scale_at_which_images_are_seen() -> None:
+    two_stage = replace(FULL.faster_rcnn, image_size=None, crop_size=256, crops=8)
+    two_stage.check()
+    with pytest.raises(InputError, match=r"image_size is \(800, 1333\), with a crop_size: .* None"):
+        replace(two_stage, image_size=(800, 1333)).check()
+    with pytest.raises(InputError, match="crop_size is 600: another crop than a tile's 300 pixels"):
+        replace(FULL.ssd300, tiles=True, crop_size=600, crops=8).check()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 10**20}, r"seed is 1000+: choose a number below 2\*\*32"),
+        ({"width": 0.001}, r"width is 0\.001: choose 0\.015625 or more"),
+        ({"crop_size": 16, "batch_size": 1}, "batch_size is 1, crop_size 16: the coarsest map"),
+    ],
+)
+def test_settings_that_fail_deep_inside_are_refused(change, message) -> None:
+    with pytest.raises(InputError, match=message):
+        replace(FULL.segmentation, **change).check()
+    replace(FULL.segmentation, seed=2**32 - 1, width=1 / 64, crop_size=16, batch_size=2).check()
 
 
 def test_every_setting_is_plain_data_for_a_record() -> None:

@@ -98,7 +98,7 @@ def test_schema_of_another_version_is_named_whatever_else_it_holds(tmp_path) -> 
 def test_file_that_is_no_record_is_refused_in_one_line(tmp_path, content) -> None:
     path = tmp_path / "one.json"
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"one\.json: not a run record .*train again$"):
+    with pytest.raises(InputError, match=r"one\.json: not a run record .*that train wrote$"):
         load(path)
 
 
@@ -275,9 +275,9 @@ def test_command_of_a_notebook(monkeypatch) -> None:
     assert provenance()["command"] == "a notebook of the book"
 
 
-def answer(monkeypatch, head: str, status: str) -> str:
+def answer(monkeypatch, head: str, status: str, own: str = "records.py\n") -> str:
     def run(command: list[str], **_options) -> subprocess.CompletedProcess:
-        out = {"rev-parse": head, "status": status}[command[1]]
+        out = {"rev-parse": head, "status": status, "ls-files": own}[command[1]]
         return subprocess.CompletedProcess(command, 0, stdout=out)
 
     monkeypatch.setattr(subprocess, "run", run)
@@ -287,7 +287,11 @@ def answer(monkeypatch, head: str, status: str) -> str:
 def test_commit_says_whether_the_package_was_changed_since(monkeypatch) -> None:
     assert answer(monkeypatch, "abc\n", "") == "abc"
     assert answer(monkeypatch, "abc\n", " M hw3/records.py\n") == "abc with changes"
-    assert answer(monkeypatch, "", "") == "unknown"
+    assert answer(monkeypatch, "", "", own="") == "unknown"
+
+
+def test_commit_of_a_repository_that_merely_surrounds_the_package_is_not_taken(monkeypatch) -> None:
+    assert answer(monkeypatch, "abc\n", "", own="") == "unknown"
 
 
 def test_commit_is_unknown_without_git(monkeypatch) -> None:
@@ -314,4 +318,8 @@ def test_samples_are_those_of_all_epochs():
 def test_device_minutes_count_every_device():
     record = RunRecord("unet", settings={}, data={}, seed=0, seconds_training=120.0)
     record.hardware = {"device": "A100", "count": 4}
+    assert record.device_minutes == 8
+    record.history = [{"device_seconds": 90.0}, {"device_seconds": 30.0}]  # resumed elsewhere
+    assert record.device_minutes == 2
+    record.history[0] = {}
     assert record.device_minutes == 8

@@ -180,6 +180,34 @@ def read(path: Path) -> np.ndarray:
     return np.full((1, 1), len(path.name))
 
 
+def test_weights_that_were_exchanged_are_not_taken_for_the_runs(tmp_path) -> None:
+    record, _ = find_or_train(start(), tmp_path, Training())
+    save_weights(nn.Linear(3, 2), tmp_path / f"{record.stem}.safetensors")
+    with pytest.raises(InputError, match="these are not the weights of record run"):
+        find_or_train(start(), tmp_path, Training())
+
+
+def test_a_result_never_overwrites_what_was_given(tmp_path) -> None:
+    paths = [tmp_path / "road.png", tmp_path / "road_overlay.png"]
+    with pytest.raises(InputError, match=r"road_overlay\.png: a result would overwrite this file"):
+        runs.outputs(paths, tmp_path / "." / "x" / "..", ["_overlay.png"])
+    found = runs.outputs(paths, tmp_path / "to", ["_overlay.png"])
+    assert [own.name for (own,) in found.values()] == [
+        "road_overlay.png",
+        "road_overlay_overlay.png",
+    ]
+
+
+@pytest.mark.parametrize("place", ["", "kaggle_3m", "FullIJCNN2013"])
+def test_what_a_simulator_made_is_never_called_real(tmp_path, place) -> None:
+    (tmp_path / place).mkdir(exist_ok=True)
+    (tmp_path / "simulated-smoke" / "kaggle_3m").mkdir(parents=True)
+    (tmp_path / "simulated-smoke" / "kaggle_3m" / ".simulated.json").touch()  # a neighbour
+    assert runs.kind_of(tmp_path) == "real"
+    (tmp_path / place / ".simulated.json").touch()
+    assert runs.kind_of(tmp_path) == "simulated"
+
+
 def test_images_are_read_by_path_in_order() -> None:
     paths = [Path("b.png"), Path("a/long.png")]
     images = runs.read_all(paths, read)

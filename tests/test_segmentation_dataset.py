@@ -46,7 +46,10 @@ def write_slice(root: Path, patient: str, number: int, image=None, mask=None) ->
     paths = [root / patient / f"{patient}_{number}{ending}.tif" for ending in ("", "_mask")]
     paths[0].parent.mkdir(parents=True, exist_ok=True)
     tifffile.imwrite(paths[0], default_image if image is None else image)
-    tifffile.imwrite(paths[1], default_mask if mask is None else mask)
+    mask = default_mask if mask is None else mask
+    # For bool, tifffile's own choice would be MINISWHITE.
+    photometric = "minisblack" if mask.ndim == 2 else None
+    tifffile.imwrite(paths[1], mask, photometric=photometric)
     return paths[0], paths[1]
 
 
@@ -178,6 +181,19 @@ def break_name(root: Path) -> tuple[str, str]:
     return str(image.rename(image.with_name("scan.tif"))), "does not end in _<slice number>"
 
 
+def break_name_by_a_digit_that_is_no_number(root: Path) -> tuple[str, str]:
+    image, mask = write_slice(root, "TCGA_HT_1_1", 12)
+    mask.rename(mask.with_name("scan_²_mask.tif"))
+    return str(image.rename(image.with_name("scan_².tif"))), "does not end in _<slice number>"
+
+
+def break_number(root: Path) -> tuple[str, str]:
+    pair = write_slice(root, "TCGA_HT_1_1", 13)
+    for path in pair:
+        shutil.copy(path, path.with_name(path.name.replace("_13", "_013")))
+    return str(pair[0]), "slice 13, as TCGA_HT_1_1_013.tif is"
+
+
 def break_mask_size(root: Path) -> tuple[str, str]:
     smaller = np.zeros((SIDE, SIDE - 1), np.uint8)
     return str(write_slice(root, "TCGA_HT_1_1", 4, mask=smaller)[1]), "(32, 31), its image (32, 32)"
@@ -211,6 +227,13 @@ def break_mask_values(root: Path) -> tuple[str, str]:
     mask = example(9)[1]
     mask[0, 0] = 7
     return str(write_slice(root, "TCGA_HT_1_1", 9, mask=mask)[1]), "mask values [0, 7, 255]"
+
+
+def break_mask_by_a_palette(root: Path) -> tuple[str, str]:
+    _, mask = write_slice(root, "TCGA_HT_1_1", 14)
+    colormap = np.zeros((3, 256), np.uint16)
+    tifffile.imwrite(mask, example(14)[1], photometric="palette", colormap=colormap)
+    return str(mask), "photometric is PALETTE; convert it to RGB or MINISBLACK"
 
 
 def break_kind_of_image(root: Path) -> tuple[str, str]:
@@ -561,7 +584,27 @@ def test_images_that_cannot_be_used_are_named(tmp_path) -> None:
     cv2.imwrite(str(path), np.zeros((8, 8, 4), np.uint8))
     with pytest.raises(InputError, match=r"own\.png: image is \(8, 8, 4\) uint8; expected"):
         read_image(path)
+    path.write_bytes(b"P5 40000 40000 255\n")  # OpenCV goes by the content
+    with pytest.raises(InputError, match=r"own\.png: cannot be decoded \(.*\); give another copy"):
+        read_image(path)
     with pytest.raises(InputError, match=r"own\.tif: cannot be decoded"):
+        read_image(tmp_path / "own.tif")
+
+
+@pytest.mark.parametrize("photometric", ["palette", "miniswhite"])
+def test_numbers_that_are_no_grey_levels_are_not_taken_for_them(tmp_path, photometric) -> None:
+    options = {"colormap": np.zeros((3, 256), np.uint16)} if photometric == "palette" else {}
+    image = np.zeros((8, 8), np.uint8)
+    tifffile.imwrite(tmp_path / "own.tif", image, photometric=photometric, **options)
+    with pytest.raises(InputError, match=rf"own\.tif: photometric is {photometric.upper()}; conv"):
+        read_image(tmp_path / "own.tif")
+
+
+@pytest.mark.filterwarnings("ignore:.*zero-size array")
+@pytest.mark.parametrize("shape", [(24, 0, 3), (0, 24, 3), (0, 24)])
+def test_an_image_without_pixels_is_refused(tmp_path, shape) -> None:
+    tifffile.imwrite(tmp_path / "own.tif", np.zeros(shape, np.uint8))
+    with pytest.raises(InputError, match=r"own\.tif: image is .* uint8; expected .*, not empty"):
         read_image(tmp_path / "own.tif")
 
 

@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -379,6 +380,13 @@ def test_files_of_ones_own_get_a_mask_and_an_overlay(finished, weights, tiny_lgg
     assert expected.any() == differs.any()
 
 
+def test_a_part_without_slices_is_not_scored(tiny_dataset, tmp_path, monkeypatch) -> None:
+    none = dict.fromkeys(("train", "validation", "test"), np.array([], dtype=int))
+    monkeypatch.setitem(experiment.SPLITS, "slice", lambda _dataset, _seed: none)
+    with pytest.raises(InputError, match="split is slice: it leaves no slices to score"):
+        experiment.run(SETTINGS, tiny_dataset, kind="simulated", name="none", folder=tmp_path)
+
+
 def test_a_mask_is_no_slice_to_predict(finished, weights, tiny_lgg, tmp_path) -> None:
     paths = sorted(next(tiny_lgg.iterdir()).glob("*.tif"))  # as a shell's pattern gives them
     with pytest.raises(InputError, match=r"_mask\.tif: by its name a mask.*the slices alone"):
@@ -403,7 +411,11 @@ def test_real_data_are_found_where_they_are(tiny_lgg, tiny_dataset, tmp_path, mo
     with pytest.raises(AssertionError, match="asked Kaggle"):
         experiment.prepare(FULL)
     dataset, kind = experiment.prepare(SMOKE, source=str(tiny_lgg))
+    assert (kind, dataset.fingerprint) == ("simulated", tiny_dataset.fingerprint)
+    no_mark = shutil.ignore_patterns(".simulated.json")
+    real = shutil.copytree(tiny_lgg, tmp_path / "published", ignore=no_mark)
+    dataset, kind = experiment.prepare(SMOKE, source=str(real))
     assert (kind, dataset.fingerprint) == ("real", tiny_dataset.fingerprint)
-    (tmp_path / "kaggle_3m").symlink_to(tiny_lgg)
+    (tmp_path / "kaggle_3m").symlink_to(real)
     dataset, kind = experiment.prepare(FULL, size=32)
     assert (kind, dataset.fingerprint) == ("real", tiny_dataset.fingerprint)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from io import BytesIO
 
 import matplotlib.pyplot as plt
@@ -11,6 +12,7 @@ from matplotlib.text import Text
 from hw3.records import RunRecord
 from hw3.segmentation import figures
 from hw3.segmentation.augment import Augmentation
+from hw3.segmentation.dataset import LggDataset
 from hw3.segmentation.metrics import SliceCounts
 from hw3.segmentation.model import UNetVGG16
 from hw3.style import PREDICTED, TRAIN, TRUE, VALIDATION
@@ -162,6 +164,26 @@ def test_outlines_lie_on_the_image_whatever_its_resolution(tiny_dataset) -> None
     assert axes.images[0].get_extent() == [-0.5, 63.5, 63.5, -0.5]
     (path,) = axes.collections[0].get_paths()
     np.testing.assert_allclose(path.get_extents().get_points(), [[29.5, 9.5], [49.5, 19.5]])
+
+
+def test_a_slice_is_shown_without_the_dark_around_it(tiny_dataset) -> None:
+    image = np.zeros((1, 20, 20, 3), np.uint8)
+    image[0, 4:12, 6:10] = 200  # of twenty rows and columns; the masks have forty
+    mask = np.zeros((1, 40, 40), np.uint8)
+    dataset = replace(tiny_dataset, images=image, native_masks=mask)
+    axes = figures.evaluation(dataset, [0], np.zeros((1, 40, 40), np.float32)).axes[0]
+    assert axes.get_xlim() == pytest.approx((15.5 - 8.32, 15.5 + 8.32))
+    assert axes.get_ylim() == pytest.approx((15.5 + 8.32, 15.5 - 8.32))
+    dark = replace(dataset, images=0 * image)
+    axes = figures.evaluation(dark, [0], np.zeros((1, 40, 40), np.float32)).axes[0]
+    assert axes.get_xlim() == (-0.5, 39.5)
+
+
+def test_slices_that_are_not_square_cover_their_masks() -> None:
+    images, masks = np.zeros((1, 32, 32, 3), np.uint8), np.zeros((1, 40, 60), np.uint8)
+    dataset = LggDataset(np.array(["a"]), np.array([1]), images, masks, masks, "")
+    axes = figures.evaluation(dataset, [0], np.zeros((1, 40, 60), np.float32)).axes[0]
+    assert axes.images[0].get_extent() == [-0.5, 59.5, 39.5, -0.5]
 
 
 def test_means_by_size_go_from_small_to_large_and_leave_empty_slices_out() -> None:

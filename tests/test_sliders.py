@@ -98,6 +98,12 @@ def test_boxes_below_one_half_are_hidden_at_first(scores) -> None:
     assert [float(true.get(key)) for key in ("x", "y", "width", "height")] == [10, 10, 20, 20]
 
 
+def test_a_name_stands_below_its_box_where_it_would_hide_another(scores) -> None:
+    # The first is "prohibitory 0.90", long enough to reach the two others, which share a box.
+    lines = [float(own.find("text").get("y")) for own in parsed(scores).findall("svg/g")]
+    assert lines == [6, 42, 6]
+
+
 def test_mask_is_an_image_whose_opacity_is_the_probability(masks) -> None:
     overlay = parsed(masks).findall("svg/image")[1]
     file = b64decode(overlay.get("href").partition(",")[2])
@@ -107,6 +113,15 @@ def test_mask_is_an_image_whose_opacity_is_the_probability(masks) -> None:
     slope, intercept = float(step.get("slope")), float(step.get("intercept"))
     assert -intercept / slope == 0.5
     assert overlay.get("filter") == f"url(#{parsed(masks).find('.//filter').get('id')})"
+
+
+def test_a_slice_decoded_to_a_square_covers_its_mask() -> None:
+    mask = np.zeros((60, 80), bool)
+    pictures = parsed(mask_slider(IMAGE[:, :60], mask, 0.9 * mask, **WORDS)).findall("svg/image")
+    assert len(pictures) == 2
+    for own in pictures:
+        place = [own.get(key) for key in ("width", "height", "preserveAspectRatio")]
+        assert place == ["80", "60", "none"]
 
 
 def test_nothing_comes_from_outside_and_names_differ(scores, masks) -> None:

@@ -3,6 +3,7 @@ import multiprocessing
 import os
 import random
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -114,8 +115,7 @@ def train_line(samples: Pairs, *, rate: float, batch_size: int, **options: Any) 
 
 def without_seconds(history: list[dict]) -> list[dict]:
     return [
-        {name: value for name, value in entry.items() if not name.startswith("seconds")}
-        for entry in history
+        {name: value for name, value in entry.items() if "seconds" not in name} for entry in history
     ]
 
 
@@ -477,6 +477,16 @@ def test_integers_are_summed_and_floats_averaged() -> None:
         assert entry["counts"] == [6, 2**42]
         assert entry["hit"] == 2
         assert 0 <= entry["seconds_waiting"] <= entry["seconds"]
+        devices = training.hardware()["count"]
+        assert entry["device_seconds"] == pytest.approx(devices * entry["seconds"], abs=0.01)
+
+
+def test_a_precision_that_the_device_has_not_is_refused() -> None:
+    code = "from hw3.training import make_accelerator; make_accelerator('fp16')"
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert "InputError: mixed_precision is fp16: this device has none; choose auto" in done.stderr
 
 
 def test_validate_sees_the_model_in_evaluation_mode_and_its_values_are_kept() -> None:

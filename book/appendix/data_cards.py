@@ -98,7 +98,10 @@ table(
             "pages disagree (CC BY-NC-SA 4.0 and CC BY 4.0 are both seen); this project treats the images as not its "
             "own to pass on, and shows none",
         ],
-        ["Copy used for the runs", unet.data["note"] + "; what that changes was not measured"],
+        [
+            "Copy used for the runs",
+            unet.data["note"] + "; lossy, and what that changes was not measured",
+        ],
         ["Not for", "diagnosis"],
     ],
 )
@@ -148,7 +151,10 @@ table(
             "Licence",
             "“free to use this data package for any purpose you like”, with a citation",
         ],
-        ["Copy used for the runs", detector.data["note"] + "; what that changes was not measured"],
+        [
+            "Copy used for the runs",
+            detector.data["note"] + "; lossy, and what that changes was not measured",
+        ],
         ["Not for", "driving"],
     ],
 )

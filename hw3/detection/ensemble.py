@@ -19,17 +19,19 @@ def averaged(runs: Sequence[RunRecord], iou_threshold: float = 0.5) -> RunRecord
     Weighted boxes fusion (Solovyev et al. 2021, https://arxiv.org/abs/1910.13302). In each image
     and group, from the highest score down, a box joins the cluster whose mean box it overlaps
     most, or begins one. A cluster's box is the mean of its boxes, weighted by their scores. Its
-    score is their mean, times the share of the detectors that found it.
+    score is their mean, times the share of the detectors that found it. Boxes of score 0, which
+    would weigh nothing, are left out.
 
     Args:
-        runs: two or more, tested on the same images.
+        runs: two or more of the same `group`, tested on the same images.
         iou_threshold: overlap above which a box joins a cluster.
 
     Returns:
         The first run's record with the averaged detections, and without history and results.
 
     Raises:
-        InputError: if there are fewer than two, or they were tested on different images.
+        InputError: if there are fewer than two, they know different groups, or they were tested
+            on different images.
 
     Example:
         Both find a sign, with boxes that are 2 pixels apart; one has a false alarm:
@@ -46,13 +48,17 @@ def averaged(runs: Sequence[RunRecord], iou_threshold: float = 0.5) -> RunRecord
     """
     if len(runs) < 2:
         raise InputError(f"{len(runs)} run(s) given: averaging takes two or more")
+    groups = [run.settings.get("group") for run in runs]
+    if len(set(groups)) > 1:
+        raise InputError(f"the runs know {', '.join(map(str, groups))}: give runs of one `group`")
     _check_images(runs)
     found: dict[tuple[int, int], list[tuple[float, np.ndarray]]] = defaultdict(list)
     for run in runs:
         for own in run.evidence["detections"]:
             x, y, width, height = own["bbox"]
             box = np.array([x, y, x + width, y + height])
-            found[own["image_id"], own["category_id"]].append((own["score"], box))
+            if own["score"] > 0:
+                found[own["image_id"], own["category_id"]].append((own["score"], box))
     detections = [
         {
             "image_id": image_id,

@@ -33,7 +33,6 @@ from hw3.detection.simulate import simulate_gtsdb
 from hw3.detection.tiles import predict_tiled
 from hw3.errors import InputError
 from hw3.profiles import (
-    ALARM_SCORE,
     DetectionSettings,
     FasterRcnnSettings,
     Profile,
@@ -45,6 +44,8 @@ from hw3.style import PREDICTED_RGB
 
 DECIDING = ("ap", "augment", "crops", "dataset", "error_types", "experiment", "models", "tiles")
 """Modules of this folder whose code decides what a run gives."""
+ALARM_SCORE = 0.2
+"""Score from which a detection on no annotated sign is a false alarm, see `hard_share`."""
 DRAWN_SCORE = 0.5
 """Score from which a detection is drawn into a picture of one's own."""
 MODELS: dict[str, type[DetectionSettings]] = {
@@ -83,7 +84,7 @@ def prepare(profile: Profile, source: str | None = None) -> tuple[GtsdbDataset, 
         root = folder
     else:
         root = fetch_gtsdb(source or "download", folder)
-    return read_gtsdb(root), "simulated" if source is None and profile.simulated else "real"
+    return read_gtsdb(root), runs.kind_of(root)
 
 
 def drawing_version() -> str:
@@ -133,6 +134,9 @@ def run(
         >>> len(record.evidence["truths"]), sorted(record.results)[:2]
         (2, ['ap', 'ap50'])
     """
+    if settings.hard_share and settings.score_threshold > ALARM_SCORE:
+        fault = f"score_threshold is {settings.score_threshold}"
+        raise InputError(f"{fault}: with a hard_share, choose at most {ALARM_SCORE}")
     accelerator = training.make_accelerator(settings.mixed_precision)
     dataset = _of_interest(settings, dataset)
     split = SPLITS[settings.split](dataset, settings.seed)
@@ -380,7 +384,7 @@ def predict_evidence(record: RunRecord, source: str, weights: Path) -> dict[str,
 def predict_files(
     paths: Sequence[Path], record: RunRecord, weights: Path, folder: Path
 ) -> Iterator[Path]:
-    """Find signs in image files and write `<stem>.json` and `<stem>_boxes.png` for each.
+    """Find signs in image files and write `<stem>_signs.json` and `<stem>_boxes.png` for each.
 
     The first holds all detections, the second shows those with a score of at least `DRAWN_SCORE`.
 
@@ -402,11 +406,12 @@ def predict_files(
         >>> record.weights["sha256"] = records.file_sha256(weights)
         >>> _ = cv2.imwrite(str(folder / "road.png"), np.zeros((96, 160, 3), np.uint8))
         >>> [path.name for path in predict_files([folder / "road.png"], record, weights, folder)]
-        ['road.json', 'road_boxes.png']
+        ['road_signs.json', 'road_boxes.png']
     """
     settings = settings_of(record)
     runs.check_weights(record, weights)
     images = runs.read_all(paths, partial(read_image, upright=True))
+    targets = runs.outputs(paths, folder, ("_signs.json", "_boxes.png"))
     accelerator = training.make_accelerator(settings.mixed_precision)
     model = runs.trained(build(settings, "random"), weights, accelerator)
     for number, (path, image) in enumerate(images.items()):
@@ -415,10 +420,8 @@ def predict_files(
         for detection in found:
             detection |= {"file_name": path.name, "group": GROUPS[detection["category_id"] - 1]}
         sure = [detection for detection in found if detection["score"] >= DRAWN_SCORE]
-        for target, content in (
-            (folder / f"{path.stem}.json", json.dumps(found, indent=1).encode()),
-            (folder / f"{path.stem}_boxes.png", _drawn(image, sure)),
-        ):
+        contents = (json.dumps(found, indent=1).encode(), _drawn(image, sure))
+        for target, content in zip(targets[path], contents, strict=True):
             records.write_atomically(target, content)
             yield target
 

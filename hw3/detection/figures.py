@@ -243,13 +243,14 @@ def error_costs(panels: dict[str, dict[str, dict[str, float]]]) -> Figure:
             for number, ((name, lost), color) in enumerate(colors):
                 places = np.arange(len(lost)) + (number - (len(detectors) - 1) / 2) * height
                 bars = own.barh(places, list(lost.values()), height, color=color, label=name)
-                own.bar_label(bars, fmt="%.3f", padding=2, fontsize=8)
+                names = [f"{value:.3f}" if value >= 0.0005 else "" for value in lost.values()]
+                own.bar_label(bars, names, padding=2, fontsize=8)
             own.set_yticks(range(len(lost)), list(lost))
             own.set_title(title, loc="left")
             own.set_xlabel("AP at IoU 0.5 lost")
             own.margins(x=0.18)
         axes[0, 0].invert_yaxis()
-        axes[0, -1].legend(loc="lower right", labelcolor="linecolor")
+        axes[0, 0].legend(loc="upper right", labelcolor="linecolor")
     return figure
 
 

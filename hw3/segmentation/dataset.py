@@ -7,11 +7,13 @@ kaggle_3m/<patient_id>/<patient_id>_<slice_index>_mask.tif   256 x 256 uint8, 0 
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -126,8 +128,8 @@ def read_lgg(folder: Path, *, size: int, cache: Path) -> LggDataset:
 
     Raises:
         InputError: with all faults of all files, each with its path: no slices at all, an image
-            without mask or the reverse, sizes that differ, a file that cannot be decoded, mask
-            values other than {0, 255} or {0, 1}.
+            without mask or the reverse, two images of one slice, sizes that differ, a file that
+            cannot be decoded, mask values other than {0, 255} or {0, 1}.
 
     Example:
         >>> from hw3.segmentation.simulate import simulate_lgg
@@ -157,7 +159,7 @@ def find_slices(folder: Path) -> list[tuple[Path, Path]]:
     """Pairs of image and mask files, sorted by patient and slice.
 
     Raises:
-        InputError: if there are none, or some have no partner.
+        InputError: if there are none, some have no partner, or two are of one slice.
 
     Example:
         >>> from hw3.segmentation.simulate import simulate_lgg
@@ -377,9 +379,9 @@ def read_image(path: Path) -> np.ndarray:
     image = image[..., None] if image.ndim == 2 else image
     if image.shape[2:] == (1,):
         image = np.repeat(image, 3, axis=2)
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
         found = f"{image.shape} {image.dtype}"
-        raise InputError(f"{path}: image is {found}; expected (height, width, 3) uint8")
+        raise InputError(f"{path}: image is {found}; expected (height, width, 3) uint8, not empty")
     return image
 
 
@@ -408,7 +410,7 @@ def _pair_files(folder: Path) -> tuple[list[tuple[Path, Path]], list[str]]:
     root = _patients_folder(Path(folder))
     files = {path for path in root.glob("*/*.tif") if not path.parent.name.startswith("kaggle_3m")}
     masks = {path for path in files if path.stem.endswith("_mask")}
-    partner = {path: path.with_name(f"{path.stem}_mask.tif") for path in files - masks}
+    partner = {path: path.with_name(f"{path.stem}_mask.tif") for path in sorted(files - masks)}
     faults = [
         f"{image}: its mask {mask.name} is missing"
         for image, mask in partner.items()
@@ -425,12 +427,18 @@ def _pair_files(folder: Path) -> tuple[list[tuple[Path, Path]], list[str]]:
             f"{root}: no <patient>/<patient>_<slice>.tif in it; give the folder kaggle_3m"
         )
     pairs = [pair for pair in partner.items() if pair[1] in masks and _number(pair[0]) is not None]
-    return sorted(pairs, key=lambda pair: (pair[0].parent.name, _number(pair[0]))), faults
+    pairs.sort(key=lambda pair: (pair[0].parent.name, _number(pair[0])))
+    faults += [
+        f"{image}: slice {_number(image)}, as {other.name} is; delete or renumber one"
+        for (other, _), (image, _) in pairwise(pairs)
+        if (other.parent, _number(other)) == (image.parent, _number(image))
+    ]
+    return pairs, faults
 
 
 def _number(image: Path) -> int | None:
     ending = image.stem.rsplit("_", 1)[-1]
-    return int(ending) if ending.isdigit() else None
+    return int(ending) if re.fullmatch("[0-9]+", ending) else None
 
 
 def _fingerprint(pairs: Sequence[tuple[Path, Path]]) -> str:
@@ -518,13 +526,22 @@ def _decode_pair(
 
 def _read_tiff(path: Path) -> np.ndarray:
     try:
-        return tifffile.imread(path)
+        with tifffile.TiffFile(path) as file:
+            photometric = tifffile.PHOTOMETRIC(file.series[0].keyframe.photometric).name
+            pixels = file.asarray()
     except Exception as error:  # tifffile and its codecs raise many kinds; all mean: unreadable
         raise InputError(f"{path}: cannot be decoded as TIFF ({error}); fetch it again") from None
+    if photometric not in ("MINISBLACK", "RGB"):  # tifffile gives palette indices, inverted grey
+        raise InputError(f"{path}: photometric is {photometric}; convert it to RGB or MINISBLACK")
+    return pixels
 
 
 def _read_other(path: Path) -> np.ndarray:
-    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if path.is_file() else None
+    try:
+        image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if path.is_file() else None
+    except Exception as error:  # such as more pixels than OpenCV takes
+        reason = str(error).strip()
+        raise InputError(f"{path}: cannot be decoded ({reason}); give another copy") from None
     if image is None:
         raise InputError(f"{path}: no such image, or not one that can be decoded")
     return image[..., ::-1] if image.ndim == 3 else image

@@ -72,8 +72,7 @@ def prepare(
         root = folder
     else:
         root = fetch_lgg(source or "kaggle", folder)
-    kind = "simulated" if source is None and profile.simulated else "real"
-    return read_lgg(root, size=size, cache=folder / "cache"), kind
+    return read_lgg(root, size=size, cache=folder / "cache"), runs.kind_of(root)
 
 
 def run(
@@ -494,8 +493,8 @@ def predict_files(
         Each file written.
 
     Raises:
-        InputError: for what cannot be read, weights of another run, and LGG's `<slice>_mask.tif`,
-            which a pattern for a patient's files takes in.
+        InputError: for what cannot be read or would be overwritten, weights of another run, and
+            LGG's `<slice>_mask.tif`, which a pattern for a patient's files takes in.
 
     Example:
         >>> from hw3.profiles import SMOKE
@@ -514,6 +513,7 @@ def predict_files(
     side = (settings.image_size, settings.image_size)
     runs.check_weights(record, weights)
     images = runs.read_all(paths, read_image)
+    targets = runs.outputs(paths, folder, ("_predicted.png", "_overlay.png"))
     accelerator = training.make_accelerator(settings.mixed_precision)
     model = runs.trained(build(settings, "random"), weights, accelerator)
     folder.mkdir(parents=True, exist_ok=True)
@@ -522,8 +522,7 @@ def predict_files(
         mask = (predict(model, resized[None], image.shape[:2])[0] > 0.5).astype(np.uint8)
         outlines, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
         overlay = cv2.drawContours(image.copy(), outlines, -1, PREDICTED_RGB, 1)
-        for name, picture in (("predicted", 255 * mask), ("overlay", overlay[..., ::-1])):
-            target = folder / f"{path.stem}_{name}.png"
+        for target, picture in zip(targets[path], (255 * mask, overlay[..., ::-1]), strict=True):
             records.write_atomically(target, cv2.imencode(".png", picture)[1].tobytes())
             yield target
 
@@ -550,9 +549,11 @@ def _score(
     accelerator: Accelerator,
 ) -> None:
     """Fill in the record's results, evidence and times. The only place that reads the test part."""
+    scored = sum(map(len, split.values()))
+    if not scored:
+        raise InputError(f"split is {record.settings['split']}: it leaves no slices to score")
     clock = perf_counter()
     record.evidence = _evidence(model, dataset, split, accelerator)
-    scored = sum(map(len, split.values()))
     record.seconds_per_image = round((perf_counter() - clock) / scored, 5)
     record.results = derive_results(record)
     for entry in record.history:

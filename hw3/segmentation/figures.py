@@ -30,6 +30,9 @@ from hw3.style import (
     show_image,
 )
 
+DARK = 25
+"""Up to this value, of 255, a pixel may lie outside a head."""
+
 
 def slices_with_masks(dataset: LggDataset, indices: Sequence[int]) -> Figure:
     """Figure 1.1: slices above their masks.
@@ -169,11 +172,12 @@ def evaluation(
             axes.set_axis_off()
         for axes, index, probability in zip(grid.flat, indices, probabilities, strict=False):
             truth, predicted = dataset.native_masks[index], probability > threshold
-            side = truth.shape[0]
-            axes.imshow(dataset.images[index], extent=(-0.5, side - 0.5, side - 0.5, -0.5))
+            height, width = truth.shape
+            axes.imshow(dataset.images[index], extent=(-0.5, width - 0.5, height - 0.5, -0.5))
             outline(axes, truth, TRUE)
             outline(axes, predicted, PREDICTED, "dashed")
             axes.set_title(_verdict(*count_pixels(predicted, truth)), fontsize=8)
+            _zoom(axes, dataset.images[index], truth.shape)
         figure.text(0.35, -0.03, "true outline", color=TRUE, ha="center")
         figure.text(0.65, -0.03, "predicted outline (dashed)", color=PREDICTED, ha="center")
     return figure
@@ -207,13 +211,15 @@ def dice_by_size(panels: dict[str, SliceCounts], parts: int = 5) -> Figure:
             sets = np.array_split(np.arange(len(areas)), min(parts, len(areas)))
             means = [(np.median(areas[own]), scores[own].mean()) for own in sets]
             axes.plot(*zip(*means, strict=True), color=PREDICTED, marker="o", linewidth=2)
-            for area, mean in means:
+            for number, (area, mean) in enumerate(means):
+                falls = number > 0 and mean < means[number - 1][1]
                 axes.annotate(
                     f"{mean:.2f}",
                     (area, mean),
-                    (0, 7),
+                    (0, -8 if falls else 7),  # on the side where the line is not
                     textcoords="offset points",
                     ha="center",
+                    va="top" if falls else "bottom",
                     color=PREDICTED,
                     weight="bold",
                     fontsize=8,
@@ -334,6 +340,17 @@ def leak(pairs: np.ndarray) -> Figure:
 def _colored(runs: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """The titles of one or two runs, the one that matters first, each with its colour."""
     return zip(runs, (TRAINED, MUTED)[: len(runs)], strict=True)
+
+
+def _zoom(axes: Axes, image: np.ndarray, shape: tuple[int, int]) -> None:
+    """Leave out what is dark around a head, in a square."""
+    bright = np.argwhere(image.max(axis=2) > DARK)
+    if len(bright):
+        scale = np.divide(shape, image.shape[:2])
+        low, high = bright.min(axis=0) * scale, (bright.max(axis=0) + 1) * scale
+        half = 0.52 * (high - low).max()
+        (y, x) = (low + high) / 2 - 0.5
+        axes.set(xlim=(x - half, x + half), ylim=(y + half, y - half))
 
 
 def _verdict(true_positive: int, false_positive: int, false_negative: int) -> str:
