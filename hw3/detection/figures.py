@@ -200,7 +200,8 @@ def boxes(
     rows = max(1, -(-len(image_ids) // columns))
     with report_style():
         size = (8, 5.1 / columns * rows)
-        figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, dpi=PHOTO_DPI)
+        dpi = PHOTO_DPI if rows <= 3 else 0.65 * PHOTO_DPI  # so that many photographs weigh less
+        figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, dpi=dpi)
         for axes in grid.flat:
             axes.set_axis_off()
         names: dict[Axes, list[tuple[Text, float]]] = {}

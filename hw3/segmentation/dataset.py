@@ -527,6 +527,8 @@ def _decode_pair(
 def _read_tiff(path: Path) -> np.ndarray:
     try:
         with tifffile.TiffFile(path) as file:
+            if not file.series:
+                raise ValueError("no image in it")
             photometric = tifffile.PHOTOMETRIC(file.series[0].keyframe.photometric).name
             pixels = file.asarray()
     except Exception as error:  # tifffile and its codecs raise many kinds; all mean: unreadable
