@@ -188,7 +188,7 @@ errors = find_errors(matches)
 background = counts(matches, errors)["background"]
 Markdown(
     f"On real data {background:,} confident detections lie on no annotated sign, "
-    f"{background / len(matches.image_ids):.1f} an image, and they cost "
+    f"{background / len(matches.image_ids):.1f} per image, and they cost "
     f"{costs(matches, errors)['background']:.3f} of average precision. Some may lie on signs outside the "
     "43 classes, which are not annotated; that was not looked at."
 )
