@@ -119,7 +119,7 @@ def settings_of(record: RunRecord, kinds: dict[str, type[Kind]]) -> Kind:
 
 
 def kind_of(root: Path) -> str:
-    """ "simulated" for a data set in which a simulator has left its mark, else "real".
+    """What a data set is: "simulated" where a simulator has left its mark, else "real".
 
     Example:
         >>> kind_of(folder)

@@ -14,11 +14,13 @@ from hw3.segmentation import errors
 from hw3.segmentation.errors import (
     averaging_gain,
     calibration_error,
+    counts_of,
     examine,
     predict_averaged,
+    read_examined,
     surface_distances,
 )
-from hw3.segmentation.metrics import SliceCounts
+from hw3.segmentation.metrics import SliceCounts, scores
 
 
 def square(top: int, left: int, side: int, size: int = 20) -> np.ndarray:
@@ -98,6 +100,24 @@ def test_bins_hold_every_pixel_once() -> None:
     assert pixels.tolist() == [2, 1, 0, 0, 0, 0, 0, 0, 0, 2]
     assert total == pytest.approx([0.05, 0.15, 0, 0, 0, 0, 0, 0, 0, 1.95])
     assert tumour.tolist() == [1, 0, 0, 0, 0, 0, 0, 0, 0, 1]
+
+
+def test_counts_of_either_look_are_those_of_the_slices(tmp_path) -> None:
+    slices = [
+        {"patient_id": "b", "slice_index": 2, "plain": [1, 2, 3], "averaged": [4, 0, 0]},
+        {"patient_id": "a", "slice_index": 9, "plain": [0, 5, 0], "averaged": [0, 0, 0]},
+    ]
+    header = {"part": "test", "bins": {"pixels": [150, 50], "probability": [], "tumour": []}}
+    path = tmp_path / "unet-test.json"
+    path.write_text(json.dumps([header, *slices]))
+    examined = read_examined(path)
+    assert examined == header | {"slices": slices}
+    plain, averaged = (counts_of(examined, looks) for looks in ("plain", "averaged"))
+    assert plain.patient_ids.tolist() == ["b", "a"] and plain.slice_indices.tolist() == [2, 9]
+    assert (plain.true_positive.tolist(), plain.false_positive.tolist()) == ([1, 0], [2, 5])
+    assert plain.false_negative.tolist() == [3, 0] and plain.pixels == averaged.pixels == 100
+    assert scores(plain, batch_size=1)["dice"] == pytest.approx(2 / 12)
+    assert scores(averaged, batch_size=1)["accuracy"] == 1
 
 
 def test_calibration_error_weighs_bins_by_their_pixels() -> None:

@@ -115,7 +115,7 @@ Markdown(
 # %% [markdown]
 # ## A strong network
 #
-# The network of {doc}`../q1/1_6_training` was trained twice with the same settings: on the report's split by slice, and with whole patients held out. Each has test slices of its own, of other patients; so the scores in the table cannot tell what the leak is worth. The slices that neither trained on can: for one network the same patient's other slices were training data, for the other the patient was a stranger. Validation slices count, too: no epoch was chosen by them, since the last epoch's weights are scored. Both runs share one recipe, which was chosen after another run had been scored on slices of the first split ({doc}`../q1/1_6_training`).
+# The network of {doc}`../q1/1_6_training` was trained twice with the same settings: on the report's split by slice, and with whole patients held out. Each has test slices of its own, of other patients; so the scores in the table cannot tell what the leak is worth. The slices that neither trained on can: for one network the same patient's other slices were training data, for the other the patient was a stranger. Validation slices count, too: no epoch was chosen by them, since the last epoch's weights are scored. Both runs share one recipe, which was chosen after others had been scored on slices of the first split ({doc}`../q1/1_6_training`).
 
 # %% tags=["hide-input"]
 by_slice, by_patient = (records.load(f"../runs/lgg-{split}.json") for split in ("slice", "patient"))

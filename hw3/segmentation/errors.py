@@ -1,6 +1,8 @@
 """Where segmentations err: small tumours, outlines, calibration, averaging over symmetries."""
 
-from typing import Any
+import json
+from pathlib import Path
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -72,6 +74,42 @@ def examine(
             )
     names = ("pixels", "probability", "tumour")
     return {"slices": slices, "bins": dict(zip(names, bins.tolist(), strict=True))}
+
+
+def read_examined(path: Path) -> dict[str, Any]:
+    """What `tools/examine_slices.py` kept of a run: as `examine` gives it, and where it comes from.
+
+    Example:
+        >>> header = {"record": "unet", "part": "test", "bins": {}}
+        >>> _ = (folder / "unet-test.json").write_text(json.dumps([header, {"slice_index": 1}]))
+        >>> found = read_examined(folder / "unet-test.json")
+        >>> found["part"], found["slices"]
+        ('test', [{'slice_index': 1}])
+    """
+    header, *slices = json.loads(Path(path).read_text())
+    return header | {"slices": slices}
+
+
+def counts_of(examined: dict[str, Any], looks: Literal["plain", "averaged"]) -> SliceCounts:
+    """The counts of the slices, each looked at once, or eight times and averaged.
+
+    Args:
+        examined: of `examine` or `read_examined`.
+        looks: which of the two.
+
+    Example:
+        >>> own = {"patient_id": "a", "slice_index": 1, "plain": [6, 2, 2], "averaged": [8, 0, 0]}
+        >>> counts = counts_of({"slices": [own], "bins": {"pixels": [90, 10]}}, "averaged")
+        >>> counts.true_positive.tolist(), counts.pixels
+        ([8], 100)
+    """
+    slices = examined["slices"]
+    ids, numbers = (
+        np.array([own[name] for own in slices]) for name in ("patient_id", "slice_index")
+    )
+    columns = np.array([own[looks] for own in slices], dtype=np.int64).reshape(-1, 3).T
+    pixels = int(sum(examined["bins"]["pixels"])) // max(1, len(slices))
+    return SliceCounts(ids, numbers, *columns, pixels=pixels)
 
 
 def predict_averaged(model: nn.Module, images: np.ndarray, native: tuple[int, int]) -> np.ndarray:
