@@ -39,6 +39,10 @@ def test_a_run_is_examined(tiny_lgg, tiny_dataset, tmp_path, monkeypatch) -> Non
     assert found == plain_counts(own, "test")
 
 
+def test_there_are_kept_files() -> None:
+    assert KEPT
+
+
 @pytest.mark.parametrize("path", KEPT, ids=lambda path: path.stem)
 def test_the_kept_counts_are_those_of_the_committed_run(path) -> None:
     header, *slices = json.loads(path.read_text())
