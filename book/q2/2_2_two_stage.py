@@ -295,7 +295,7 @@ sources(
 )
 
 # %% [markdown]
-# The fifth run's gain over the fourth is small on the official test images, within what chance in the images can do, and it does not come back on images that guided no choice. So that step may be flattered. The scores themselves are no lower there than these intervals allow. A random split may put photographs of one place on both sides; whether these do was not looked at.
+# The fifth run's gain over the fourth is small on the official test images, within what chance in the images can do. On images that guided no choice it comes back with one random split and not with the other: whether that step is flattered is not decided by so few images. The scores themselves are no lower there than these intervals allow. A random split may put photographs of one place on both sides; whether these do was not looked at.
 #
 # ## ResNet50, as in the report
 #
