@@ -82,13 +82,13 @@ provenance(ours)
 real = records.load("../runs/lgg-slice.json")
 provenance(real)
 
-# %% mystnb={"figure": {"name": "fig-1-4", "caption": "Accuracy, loss, IoU and Dice over the epochs, on what passes in training (augmented slices, or crops of them) and on whole validation slices. Above: the real data, from a record. Below: the run of this page."}, "image": {"alt": "Two blocks of four line charts. In both, Dice and IoU end far higher and loss far lower than they began, on training and on validation slices, where they go back at times on the way. Accuracy is above 0.9 from the first epoch, so that it shows little."}}
+# %% mystnb={"figure": {"name": "fig-1-4", "caption": "Accuracy, loss, IoU and Dice over the epochs, on what passes in training (augmented slices, or crops of them) and on whole validation slices. Above: the real data, from a record. Below: the run of this page."}, "image": {"alt": "Two blocks of four line charts. In both, Dice and IoU end far higher and loss far lower than they began, on training and on validation slices; on those of the simulated data they go back at times on the way. Accuracy is above 0.9 from the first epoch, so that it shows little."}}
 figures.curves({"Real data (LGG)": real, f"This page ({kind} data)": ours})
 
 # %% [markdown]
 # ## Beside the report
 #
-# In {numref}`fig-1-4` validation lies above training. That is no fault: training values are taken on augmented crops, many of them around a tumour, while the weights still change; validation looks at whole slices after each epoch. The loss of the real run is Dice loss plus cross-entropy, the report's Dice loss alone.
+# In {numref}`fig-1-4` validation often lies above training, in accuracy always. That is no fault: training values are taken on augmented crops, many of them around a tumour, while the weights still change; validation looks at whole slices after each epoch. The loss of the real run is Dice loss plus cross-entropy, the report's Dice loss alone.
 #
 # The figure ends at the numbers below. The report's are probably means over batches, since its loss and Dice do not add up to 1, on slices of patients it also trained on. Ours are given in the same way, and pooled.
 

@@ -70,7 +70,7 @@ sources({"real data": real, "this page": ours})
 #
 # The record of the real run holds the counts of every test slice, so that Dice can be set against the size of the tumour without the images. The line joins the means of five equal parts of the slices, from the smallest tumours to the largest.
 
-# %% mystnb={"figure": {"name": "fig-3-6", "caption": "Dice of each test slice with tumour against the tumour's area, and the means of five equal parts. Left the real data, from a record; right this page's run."}, "image": {"alt": "Two clouds of points over a logarithmic axis of areas, each with a line of five means. The line starts low at the smallest tumours and is high for the larger ones; in the real data many small tumours lie at 0."}}
+# %% mystnb={"figure": {"name": "fig-3-6", "caption": "Dice of each test slice with tumour against the tumour's area, and the means of five equal parts. Left the real data, from a record; right this page's run."}, "image": {"alt": "Two clouds of points over a logarithmic axis of areas, each with a line of five means. The line starts low at the smallest tumours and is high for the larger ones; in the real data a few small tumours lie at 0."}}
 titles = ("Real data (LGG)", f"This page ({kind})")
 counts = {
     title: SliceCounts.from_evidence(record.evidence["test"], record.evidence["pixels_per_slice"])
@@ -135,7 +135,7 @@ Markdown(
 #
 # Of all pixels with a predicted probability near 0.7, seven tenths should be tumour. A Dice loss does not ask for that: it rewards an outline, not a probability.
 
-# %% mystnb={"figure": {"name": "fig-3-8", "caption": "Left: predicted probability against the share of pixels that are tumour, in ten bins. Right: the share of all pixels in each bin. The real run's test slices and this page's."}, "image": {"alt": "On the left, ten points a run near a dotted diagonal of perfect calibration. On the right, two step lines on a logarithmic axis: nearly all pixels lie in the lowest bin, most of the others in the highest."}}
+# %% mystnb={"figure": {"name": "fig-3-8", "caption": "Left: predicted probability against the share of pixels that are tumour, in ten bins. Right: the share of all pixels in each bin. The real run's test slices and this page's."}, "image": {"alt": "On the left, ten points of each run against a dotted diagonal of perfect calibration: those of the real run lie below it from the middle on, until the last; those of this page above it at low probabilities and below it at high ones. On the right, two step lines on a logarithmic axis: nearly all pixels lie in the lowest bin, most of the others in the highest."}}
 figures.calibration({title: own["bins"] for title, own in examined.items()})
 
 # %% tags=["hide-input"]
@@ -147,12 +147,13 @@ for title, own in examined.items():
         f"{title}: the expected calibration error {{cite}}`guo2017` is {errors.calibration_error(own['bins']):.4f}. "
         f"Of the pixels above a probability of 0.1, {unsure:.0%} lie between 0.1 and 0.9. In the highest bin the mean "
         f"probability is {bins['probability'][-1] / bins['pixels'][-1]:.2f}, and "
-        f"{bins['tumour'][-1] / bins['pixels'][-1]:.2f} of the pixels are tumour."
+        f"{bins['tumour'][-1] / bins['pixels'][-1]:.2f} of the pixels are tumour; in the one before it, "
+        f"{bins['probability'][-2] / bins['pixels'][-2]:.2f} and {bins['tumour'][-2] / bins['pixels'][-2]:.2f}."
     )
 Markdown("\n".join(f"- {sentence}" for sentence in sentences))
 
 # %% [markdown]
-# The error is small because most pixels are background that nobody would doubt.
+# The error is small because most pixels are background that nobody would doubt. Where the network is not sure, its probabilities say too much: the Dice loss drives them to the ends.
 #
 # ## Eight looks instead of one
 #
@@ -201,10 +202,11 @@ table(
 
 # %% tags=["hide-input"]
 Markdown(
-    f"Dice is pooled; the differences have 95 % intervals over patients. {'; '.join(verdicts)}."
+    "Dice is pooled; the differences have 95 % intervals over patients. The averaging was decided on "
+    f"the validation slices. By data:\n\n{chr(10).join(f'- {verdict}.' for verdict in verdicts)}"
 )
 
 # %% [markdown]
 # ## What this section showed
 #
-# Small tumours decide how good a segmentation looks: the same few wrong pixels that a large tumour does not notice cost a small one everything. A mean over slices depends on how many small tumours there are; that is why this book pools counts, and gives the mean over patients beside it. Outlines that are right on the whole have a few parts that lie far off, which pooled Dice hides and the Hausdorff distance shows.
+# Averaging eight looks helps, on real slices and on simulated ones. Probabilities between the ends should not be taken at their word. Small tumours decide how good a segmentation looks: the same few wrong pixels that a large tumour does not notice cost a small one everything. A mean over slices depends on how many small tumours there are; that is why this book pools counts, and gives the mean over patients beside it. Outlines that are right on the whole have a few parts that lie far off, which pooled Dice hides and the Hausdorff distance shows.

@@ -248,15 +248,17 @@ def distances(runs: dict[str, tuple[np.ndarray, np.ndarray]], tolerance: float) 
         for number, (axes, label) in enumerate(zip(grid, labels, strict=True)):
             axes.set(xlabel=label, ylim=(0, 1.02))
             for row, (title, color) in enumerate(_colored(runs)):
-                values, height = runs[title][number], 0.05 + 0.09 * row
-                beside = {"color": color, "fontsize": 8}
+                values, step = runs[title][number], 0.09 * row
+                height = 0.05 + step if number == 0 else 0.93 - step  # where the curves are not
+                beside = {"color": color, "fontsize": 8, "ha": ("left", "right")[number]}
                 if not len(values):
+                    beside |= {"ha": "left"}
                     axes.text(0.03, height, f"{title}: no slice with both masks", **beside)
                     continue
                 axes.ecdf(values, color=color, linewidth=2)
                 middle = float(np.median(values))
                 axes.axvline(middle, color=color, linestyle="dotted")
-                axes.text(middle, height, f" {title}: median {middle:.2f}", **beside)
+                axes.text(middle, height, f" {title}: median {middle:.2f} ", **beside)
         grid[0].set_ylabel("share of slices, up to here")
     return figure
 
@@ -275,7 +277,8 @@ def calibration(runs: dict[str, dict[str, list[float]]]) -> Figure:
     with report_style():
         figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3))
         left.plot([0, 1], [0, 1], color=MUTED, linestyle="dotted")
-        left.text(0.42, 0.33, "perfectly calibrated", color=MUTED, fontsize=8)
+        beside = {"fontsize": 8, "transform": left.transAxes}
+        left.text(0.04, 0.75, "dotted: perfectly calibrated", color=MUTED, **beside)
         for row, (title, color) in enumerate(_colored(runs)):
             pixels, probability, tumour = (
                 np.array(runs[title][name]) for name in ("pixels", "probability", "tumour")
@@ -287,7 +290,7 @@ def calibration(runs: dict[str, dict[str, list[float]]]) -> Figure:
                 color=color,
                 marker="o",
             )
-            left.text(0.02, 0.93 - 0.09 * row, title, color=color, fontsize=8)
+            left.text(0.04, 0.92 - 0.08 * row, title, color=color, **beside)
             edges = np.linspace(0, 1, len(pixels) + 1)
             right.stairs(pixels / pixels.sum(), edges, color=color, linewidth=2)
         left.set(xlabel="mean predicted probability", ylabel="share that is tumour")
