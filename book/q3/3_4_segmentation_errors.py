@@ -127,6 +127,7 @@ Markdown(
         f"and a surface Dice of at least {np.median(surface):.2f}; one in ten has a distance above "
         f"{np.quantile(hausdorff, 0.9):.0f} pixels."
         for title, (hausdorff, surface) in measured.items()
+        if len(hausdorff)
     )
 )
 
