@@ -264,7 +264,7 @@ Markdown(
 comparison.errors_by_kind(attempts)
 
 # %% [markdown]
-# From the second on, recipes were chosen after the errors of the run before had been counted on these same test images; no part was split off for validation. No test image was trained on, and the false alarms of the fifth run are those in training images. But a score that follows such choices is a little flattered. That is why all five are given.
+# From the second on, recipes were chosen after the errors of the run before had been counted on these same test images; no part was split off for validation. No test image was trained on, and the false alarms of the fifth run are those in training images. But a score that follows such choices may be flattered. That is why all five are given.
 
 # %% [markdown]
 # ## Test images that guided no choice
