@@ -255,7 +255,7 @@ sources(
 )
 
 # %% [markdown]
-# Here the last step comes back on images that guided no choice. The scores are lower there than on the official split, within the margins that so few images leave; some of that may be flattery, some the images.
+# Here the last step comes back on images that guided no choice, with one of the splits within what chance can do. The scores there are those of the official split, or lower by no more than so few images allow.
 
 # %% [markdown]
 # ## What this section showed
