@@ -87,7 +87,7 @@ Markdown(
     f"{score(faster_rcnn.results, 'ap50')} for Faster R-CNN and {score(ssd300.results, 'ap50')} for SSD300, a difference of "
     f"{with_interval(gap, ap.bootstrap(two, against=one), '+.3f')}.\n\nAll of this is on real data. Square brackets hold "
     "95 % intervals, over patients in question 1 and over images in question 2. None of our runs has exactly the report's "
-    "settings: they were made on a CPU, on crops of slices and photographs; each page lists the differences."
+    "settings: those above were made on a CPU, on crops of slices and photographs; each page lists the differences."
 )
 
 # %% [markdown]

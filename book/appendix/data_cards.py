@@ -143,7 +143,7 @@ table(
         ],
         [
             "Known faults",
-            "; ".join(counted["notices"])
+            "; ".join(f"`{notice}`" for notice in counted["notices"])
             + "; a `gt.txt` of the training images alone is easily put beside all images, whose test part "
             "then seems to hold no sign",
         ],

@@ -148,7 +148,7 @@ Markdown(
 #
 # ## Three runs on the real slices
 #
-# The run shown above is the third. The first is closer to the report: whole slices, made smaller, and the Dice loss. The second cuts crops out of slices of full size, some of them around a tumour, and adds cross-entropy to the loss. It scored no higher on what it trained on than on validation slices, so that it had not learnt all it could; the third is the second with more crops, and in bf16, which makes them cheaper on this processor. They differ in this:
+# The run shown above is the third. The first is closer to the report: whole slices, made smaller, and the Dice loss. The second cuts crops out of slices of full size, some of them around a tumour, and adds cross-entropy to the loss. It scored no higher on what it trained on than on validation slices, so that it had not learnt all it could; the third is the second with more crops, and in bf16. They differ in this:
 
 # %% tags=["hide-input"]
 attempts = {

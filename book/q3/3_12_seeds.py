@@ -93,7 +93,7 @@ comparison.over_seeds(recipes, before)
 comparison.over_seeds(single)
 
 # %% [markdown]
-# Crops and minutes include those of the run that a run goes on from. The deviation is the standard deviation over seeds; the margin is half of the 95 % interval over images, about two such deviations. The first says what another training run would change, the second what another test set would. A deviation of three runs is itself rough: the true one may well be half as large, or three times.
+# Crops and minutes include those of the run that a run goes on from. The deviation is the standard deviation over seeds; the margin is half of the 95 % interval over images, about two such deviations. The first says what another training run would change, the second what another test set would. A deviation of three runs is itself rough: the true one may well be half as large, or several times as large.
 #
 # ## Random splits
 #

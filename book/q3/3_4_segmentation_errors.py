@@ -97,7 +97,6 @@ Markdown("\n".join(f"- {sentence}" for sentence in sentences))
 
 
 # %%
-tolerance = 2.0
 tested = counts[titles[1]]
 names = {
     f"{patient}_{number}"
@@ -106,6 +105,7 @@ names = {
 test = np.array([index for index in range(len(dataset)) if dataset.slice_id(index) in names])
 folder = Path("../examined")
 validated = errors.read_examined(folder / "lgg-slice-validation.json")
+tolerance = validated["tolerance"]
 examined = {
     titles[0]: errors.read_examined(folder / "lgg-slice-test.json"),
     titles[1]: errors.examine(model, dataset, test, tolerance=tolerance),
@@ -154,7 +154,7 @@ for title, own in examined.items():
 Markdown("\n".join(f"- {sentence}" for sentence in sentences))
 
 # %% [markdown]
-# The error is small because most pixels are background that nobody would doubt. Where the network is not sure, its probabilities say too much: the Dice loss drives them to the ends.
+# The error is small because most pixels are background that nobody would doubt. Where the network is not sure, its probabilities do not say how unsure it is; a Dice loss does not ask for that.
 #
 # ## Eight looks instead of one
 #

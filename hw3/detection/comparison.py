@@ -478,13 +478,14 @@ def _between_detectors(first: ap.Matches, second: ap.Matches, resamples: int) ->
 
 def _between_sizes(
     measure: Callable[..., np.ndarray],
-    smaller: str,
+    other_size: str,
     _two_stage: ap.Matches,
     one_stage: ap.Matches,
     resamples: int,
 ) -> tuple:
     def gap(matches: ap.Matches, **options: np.ndarray) -> np.ndarray:
-        medium, other = (measure(matches, size_group=s, **options) for s in ("medium", smaller))
+        sizes = ("medium", other_size)
+        medium, other = (measure(matches, size_group=size, **options) for size in sizes)
         return medium - other
 
     return gap(one_stage), ap.bootstrap(one_stage, gap, resamples=resamples) or [np.nan, np.nan]

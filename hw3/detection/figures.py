@@ -204,20 +204,21 @@ def boxes(
         figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, dpi=dpi)
         for axes in grid.flat:
             axes.set_axis_off()
-        names: dict[Axes, list[tuple[Text, float]]] = {}
+        names: list[list[tuple[Text, float]]] = []
         for axes, image_id in zip(grid.flat, image_ids, strict=False):
             show_image(axes, dataset.image(number[image_id]), f"image {image_id:05d}")
             for box in dataset.boxes_xyxy[number[image_id]]:
                 _box(axes, box, TRUE, 2.5)
-            names[axes] = [
-                _named_box(axes, found, font_size=6.5 * 2 / columns)
+            shown = (
+                found
                 for found in detections
                 if found["image_id"] == image_id and found["score"] >= score_threshold
-            ]
+            )
+            names.append([_named_box(axes, own, font_size=6.5 * 2 / columns) for own in shown])
         figure.text(0.35, -0.02, "true box", color=TRUE, ha="center")
         figure.text(0.65, -0.02, "predicted box", color=PREDICTED, ha="center")
         figure.draw_without_rendering()  # until then the extents of names are not known
-        for own in names.values():
+        for own in names:
             _part_names(own)
     return figure
 
@@ -312,19 +313,17 @@ def minutes(
             points = list(zip(times, (run.results["ap50"] for run in runs), strict=True))
             own_devices = [run.hardware["device"] for run in runs]
             left = number % 2 == 1  # neighbours in the order are often neighbours in the figure
-            side = {"ha": "right" if left else "left", "va": "center"}
+            alone = len(runs) == 1  # its name stands below, where it can lie on no line
+            place = (0, -9) if alone else (-7 if left else 7, 0)
+            side = "center" if alone else "right" if left else "left"
             beside = {"textcoords": "offset points", "color": color, "fontsize": 8}
             for device in dict.fromkeys(own_devices):
                 near = [own for own, at in zip(points, own_devices, strict=True) if at == device]
                 style = {"s": 26, "alpha": 0.8, "marker": markers[device], "zorder": 3}
                 axes.scatter(*zip(*near, strict=True), color=color, label=label, **style)
                 axes.plot(*zip(*near, strict=True), color=color, linewidth=1)
-                if len(runs) > 1:
-                    place, beside = (-7 if left else 7, 0), beside | side
-                else:
-                    place, beside = (0, -9), beside | {"ha": "center", "va": "center"}
                 at = min(near) if left else max(near)
-                axes.annotate(name.split(", ")[-1], at, place, **beside)
+                axes.annotate(name.split(", ")[-1], at, place, ha=side, va="center", **beside)
         for device, marker in markers.items() if len(markers) > 1 else ():
             axes.plot([], [], marker, color=MUTED, label=device)
         handles = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))

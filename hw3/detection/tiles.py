@@ -16,8 +16,8 @@ from torch.nn.functional import pad
 from torchvision.ops import batched_nms
 
 from hw3.detection.models import SSD300, Detections, to_numpy
+from hw3.profiles import TILE
 
-TILE = 300
 OVERLAP = 132
 """More than GTSDB's largest sign, 127 pixels, and a border on both sides; 32 tiles an image."""
 MATCH_THRESHOLD = 0.45
