@@ -1,5 +1,6 @@
 """Fixtures that several test files share: small simulated data, and folders of their own."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from hw3.segmentation.dataset import LggDataset, read_lgg
 from hw3.segmentation.simulate import simulate_lgg
 
 torch.set_num_threads(1)
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # a GPU adds in any order; test_gpu.py shows it again
 
 
 @pytest.fixture(scope="session", autouse=True)
