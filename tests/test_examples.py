@@ -1,4 +1,4 @@
-"""The examples of the API page, run one by one as a reader would type them."""
+"""The examples of the API pages, run one by one as a reader would type them."""
 
 import ast
 import re
@@ -13,7 +13,8 @@ import matplotlib.pyplot as plt
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-MODULES = re.findall(r"automodule:: (\S+)", (ROOT / "book/appendix/api.md").read_text())
+PAGES = sorted((ROOT / "book/appendix").glob("api_*.md"))
+MODULES = re.findall(r"automodule:: (\S+)", "".join(page.read_text() for page in PAGES))
 
 
 def described(body: list[ast.stmt], prefix: str) -> Iterator[tuple[str, str]]:
