@@ -371,8 +371,11 @@ def test_coverage_is_the_mean_of_neighbours_in_width() -> None:
 def test_shares_covered_and_found_stand_above_each_size() -> None:
     covered = {"small": 0.0, "medium": 0.5, "large": 1.0, "all": 0.5}
     found = {"small": 0.25, "medium": 0.75, "large": np.nan, "all": 0.5}
-    figure = drawn(figures.predicted_and_measured({"Whole": (covered, found)}))
+    intervals = {"Whole": {"small": [0.125, 0.5], "medium": [0.75, 0.875], "large": None}}
+    figure = drawn(figures.predicted_and_measured({"Whole": (covered, found)}, intervals))
     (axes,) = figure.axes
+    ends = [own.get_segments()[0].tolist() for own in axes.collections]
+    assert ends == [[[0, 0.125], [0, 0.5]], [[1, 0.75], [1, 0.875]]]
     drawn_values = {line.get_label(): [*line.get_ydata()] for line in axes.lines}
     assert drawn_values["covered"] == [0.0, 0.5, 1.0]
     assert drawn_values["found"][:2] == [0.25, 0.75] and np.isnan(drawn_values["found"][2])

@@ -46,12 +46,13 @@ if find_spec("google") and find_spec("google.colab"):
 
 # %%
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
 from hw3 import profiles, records
-from hw3.detection import comparison, experiment, figures
+from hw3.detection import ap, comparison, experiment, figures
 from hw3.detection.anchors import anchor_coverage, covered
 from hw3.detection.tiles import TILE
 from hw3.tables import Markdown, environment, score, sources, table
@@ -127,20 +128,25 @@ sources(shown)
 # %% [markdown]
 # {numref}`fig-3-10` sets the share of test signs that a default box covers beside the share that some detection finds, at any score, with the right group and an IoU of at least 0.5. The lower panels are the runs on real photographs. Simulated images are half as wide as real ones, so that making them small costs less.
 
-# %% mystnb={"figure": {"name": "fig-3-10", "caption": "SSD300: share of test signs that a default box covers, and share that some detection finds, by size."}, "image": {"alt": "Four panels, whole image and tiles, on simulated and below on real data, each with a bar for the share covered and a dot for the share found at three sizes. On tiles, bars and dots lie near 1. On whole images the bar of the small signs is far lower, on real data that of the medium ones as well, and the dots lie above those bars."}}
+# %% mystnb={"figure": {"name": "fig-3-10", "caption": "SSD300: share of test signs that a default box covers, and share that some detection finds, by size. Vertical lines are 95 % intervals over images."}, "image": {"alt": "Four panels, whole image and tiles, on simulated and below on real data, each with a bar for the share covered and a dot for the share found at three sizes. On tiles, bars and dots lie near 1. On whole images the bar of the small signs is far lower, on real data that of the medium ones as well, and the dots lie above those bars."}}
 panels = {
     f"whole image ({kind})": (trained["whole"], False),
     f"tiles ({kind})": (trained["tiles"], True),
     "whole image (real)": (real_whole, False),
     "tiles (real)": (real, True),
 }
-found = {}
+found, intervals = {}, {}
 for title, (record, tiled) in panels.items():
     own_size = size if record.data["kind"] == "real" else dataset.image_sizes[0]
     truths = [box for truth in record.evidence["truths"] for box in truth["boxes_xyxy"]]
     share = anchor_coverage(ssd, own_size, np.array(truths), tiled=tiled)
     found[title] = (share, comparison.recall_by_size(record))
-figures.predicted_and_measured(found)
+    matches = comparison.matches_of(record)
+    intervals[title] = {
+        group: ap.bootstrap(matches, partial(ap.share_found, size_group=group))
+        for group in ap.SIZE_GROUPS
+    }
+figures.predicted_and_measured(found, intervals)
 
 # %% tags=["hide-input"]
 table(

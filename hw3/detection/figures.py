@@ -375,17 +375,21 @@ def coverage(boxes_xyxy: np.ndarray, covered: dict[str, np.ndarray], signs: int 
     return figure
 
 
-def predicted_and_measured(panels: dict[str, tuple[dict, dict]]) -> Figure:
+def predicted_and_measured(
+    panels: dict[str, tuple[dict, dict]], intervals: dict[str, dict[str, list[float] | None]]
+) -> Figure:
     """Figure 3.10: by size, the share of signs that an anchor covers and that a detection finds.
 
     Two panels a row.
 
     Args:
         panels: by title: the shares covered and the shares found, each by size.
+        intervals: by title and size: [low, high] of the share found, or None where it has none.
 
     Example:
         >>> share = {"small": 0.2, "medium": 0.8, "large": 1.0}
-        >>> figure = predicted_and_measured({"real data": (share, share)})
+        >>> found = {"real data": {"small": [0.1, 0.3], "medium": [0.7, 0.9], "large": None}}
+        >>> figure = predicted_and_measured({"real data": (share, share)}, found)
         >>> [line.get_label() for line in figure.axes[0].lines]
         ['covered', 'found']
     """
@@ -406,6 +410,9 @@ def predicted_and_measured(panels: dict[str, tuple[dict, dict]]) -> Figure:
                     markeredgewidth=2.5 if marker == "_" else 0,
                     label=name,
                 )
+            for place, size in enumerate(SIZE_GROUPS):
+                if found := intervals[title][size]:
+                    axes.vlines(place, *found, color=ONE_STAGE, linewidth=1.5)
             axes.set_title(title, loc="left")
             axes.set_xticks(range(len(SIZE_GROUPS)), SIZE_LABELS)
             axes.set(ylim=(-0.03, 1.05), xlim=(-0.5, len(SIZE_GROUPS) - 0.5))
