@@ -67,8 +67,8 @@ class RunOptions:
     """A second place to write the finished record to."""
     note: str = ""
     """A remark on the data, kept in the record."""
-    workers: int = 0
-    """Processes that load data."""
+    workers: int | None = None
+    """Processes that load data; by default none on a CPU, and a few beside a GPU."""
 
 
 def train_unet(settings: SegmentationSettings, options: RunOptions) -> None:
@@ -112,7 +112,7 @@ def _train(
 ) -> dict[str, Any]:
     """Run an experiment, say where its files are, and return its results."""
     settings.check()  # before anything is downloaded
-    if options.workers < 0:
+    if options.workers is not None and options.workers < 0:
         raise InputError(f"workers is {options.workers}: choose 0 or more")
     with processes().local_main_process_first():  # which fetches the data; the others find them
         dataset, kind = prepare()

@@ -6,6 +6,7 @@ killed goes on from its last checkpoint and ends with the weights of an uninterr
 """
 
 import ctypes
+import os
 import platform
 import random
 import signal
@@ -29,6 +30,8 @@ from tqdm import tqdm
 from hw3.errors import InputError
 from hw3.records import hardware, write_atomically
 
+WORKERS = 4
+"""Processes that load data for a GPU, where there are as many cores."""
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 SampleKey = tuple[int, int]
 """Epoch and index, which a data set needs to know to return one augmented sample."""
@@ -157,7 +160,7 @@ def fit(
     scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
     validate: Callable[[nn.Module], dict[str, Any]] | None = None,
     collate: Callable[[list[dict[str, Any]]], dict[str, Any]] | None = None,
-    workers: int = 0,
+    workers: int | None = None,
     max_gradient_norm: float | None = None,
     checkpoint: Path | None = None,
     checkpoint_seconds: float = 300.0,
@@ -178,7 +181,8 @@ def fit(
         scheduler: stepped once a batch.
         validate: called on the unwrapped model after each epoch, on every process.
         collate: makes a batch of a list of samples.
-        workers: processes that load data.
+        workers: processes that load data; None for none on a CPU, where they would take the cores
+            that train, and for up to `WORKERS` beside a GPU, which would wait otherwise.
         max_gradient_norm: gradients are scaled down to this norm.
         checkpoint: file for the state of the run; an existing one is gone on from.
         checkpoint_seconds: the state is saved that often within an epoch, and after each epoch.
@@ -223,7 +227,7 @@ def fit(
                 samples,
                 batch_sampler=_share(batches[run.steps :], accelerator),
                 collate_fn=collate,
-                num_workers=workers,
+                num_workers=_workers(accelerator) if workers is None else workers,
                 generator=torch.Generator(),  # else each loader would draw from the global state
                 pin_memory=accelerator.device.type == "cuda",
             )
@@ -434,6 +438,11 @@ def _share(batches: list[list[SampleKey]], accelerator: Accelerator) -> list[lis
     if batches and len(batches[0]) % world:
         raise InputError(f"batch_size {len(batches[0])} does not divide by {world} processes")
     return [batch[rank::world] for batch in batches]
+
+
+def _workers(accelerator: Accelerator) -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(WORKERS, cores or 1) if accelerator.device.type == "cuda" else 0
 
 
 def _any_process(accelerator: Accelerator, *flags: bool) -> list[bool]:

@@ -418,6 +418,14 @@ def test_worker_processes_change_nothing(uninterrupted) -> None:
     assert_same(train(workers=2), uninterrupted)
 
 
+@pytest.mark.parametrize(
+    ("device", "cores", "workers"), [("cpu", 8, 0), ("cuda", 8, 4), ("cuda", 2, 2)]
+)
+def test_a_gpu_gets_processes_that_load_its_data(monkeypatch, device, cores, workers) -> None:
+    monkeypatch.setattr(training.os, "sched_getaffinity", lambda _pid: range(cores), raising=False)
+    assert training._workers(SimpleNamespace(device=torch.device(device))) == workers
+
+
 # Values worked out by hand
 
 

@@ -108,7 +108,7 @@ def run(
     name: str,
     folder: Path,
     note: str = "",
-    workers: int = 0,
+    workers: int | None = None,
 ) -> tuple[RunRecord, nn.Module]:
     """Train and score, or find the same run finished in `folder`, or go on where it stopped.
 
@@ -119,7 +119,7 @@ def run(
         name: of the record.
         folder: for the record, the weights and the checkpoint.
         note: a remark on the data, kept in the record.
-        workers: processes that load data.
+        workers: processes that load data, see `hw3.training.fit`.
 
     Returns:
         The record, and the trained model in evaluation mode.
@@ -447,7 +447,7 @@ def _train(
     dataset: GtsdbDataset,
     split: dict[str, list[int]],
     accelerator: Accelerator,
-    workers: int,
+    workers: int | None,
     record: RunRecord,
     checkpoint: Path,
 ) -> nn.Module:
@@ -506,7 +506,7 @@ def _fit(
     model: nn.Module,
     samples: CropSamples,
     accelerator: Accelerator,
-    workers: int,
+    workers: int | None,
     key: str,
     checkpoint: Path,
 ) -> list[dict[str, Any]]:

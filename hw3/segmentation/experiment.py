@@ -83,7 +83,7 @@ def run(
     name: str,
     folder: Path,
     note: str = "",
-    workers: int = 0,
+    workers: int | None = None,
 ) -> tuple[RunRecord, UNetVGG16]:
     """Train and score, or find the same run finished in `folder`, or go on where it stopped.
 
@@ -94,7 +94,7 @@ def run(
         name: of the record.
         folder: for the record, the weights and the checkpoint.
         note: a remark on the data, kept in the record.
-        workers: processes that load data; 0 is best on two cores.
+        workers: processes that load data, see `hw3.training.fit`.
 
     Returns:
         The record, and the trained model in evaluation mode.
@@ -142,7 +142,7 @@ def _train(
     dataset: LggDataset,
     split: dict[str, np.ndarray],
     accelerator: Accelerator,
-    workers: int,
+    workers: int | None,
     record: RunRecord,
     checkpoint: Path,
 ) -> UNetVGG16:
@@ -168,7 +168,7 @@ def _fit(
     dataset: LggDataset,
     split: dict[str, np.ndarray],
     accelerator: Accelerator,
-    workers: int,
+    workers: int | None,
     key: str,
     checkpoint: Path,
 ) -> list[dict[str, Any]]:
