@@ -66,6 +66,22 @@ def test_masks_by_plain_arithmetic(path):
         assert left_out == 0
 
 
+def test_every_run_on_real_slices_met_the_same_tumours():
+    """Copies of the data that were unpacked on other machines have other fingerprints."""
+    pixels, prints = {}, set()
+    for path in SEGMENTERS:
+        record = records.load(path)
+        if record.data["kind"] != "real":
+            continue
+        prints.add(record.data["fingerprint"])
+        for part in filter(record.data["split"].get, record.data["split"]):
+            for patient, own in record.evidence[part].items():
+                columns = (own[c] for c in ("slice_indices", "true_positive", "false_negative"))
+                for number, found, missed in zip(*columns, strict=True):
+                    assert pixels.setdefault((patient, number), found + missed) == found + missed
+    assert len(pixels) == 3929 and len(prints) > 1
+
+
 @pytest.mark.parametrize("path", DETECTORS, ids=lambda path: path.stem)
 def test_detections_by_pycocotools(path):
     record = records.load(path)

@@ -145,7 +145,8 @@ table(
             "Known faults",
             "; ".join(f"`{notice}`" for notice in counted["notices"])
             + "; a `gt.txt` of the training images alone is easily put beside all images, whose test part "
-            "then seems to hold no sign",
+            "then seems to hold no sign; some photographs show one place, a few of them on both sides of the official split "
+            "({doc}`../q3/3_8_leakage`)",
         ],
         [
             "Licence",

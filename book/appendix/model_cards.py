@@ -79,6 +79,7 @@ table(
             f"{run.results['test']['slice_sensitivity']:.1%}",
         ]
         for name, run in segmenters.items()
+        if run.history  # the others are weights of these, scored on another machine
     ],
 )
 

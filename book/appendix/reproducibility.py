@@ -111,7 +111,7 @@ table(
 # - **Scores of a record**: exactly. `python -m hw3 evaluate book/runs/NAME.json` computes every score again from the counts or boxes in the file, without the data.
 # - **Simulated data, splits, order of samples, augmentation**: exactly, from the seed.
 # - **What trained weights predict**: nearly. With `--data FOLDER --weights FILE` the same command predicts anew; on another processor numbers are rounded otherwise, and `--tolerance 0.001` says how far scores may then differ.
-# - **A training run**: not to the last digit. On another processor, or with another number of threads, sums are taken in another order, and the scores come out a little different: {doc}`../q3/3_12_seeds` shows how much for three runs that were made on two.
+# - **A training run**: not to the last digit. On another processor, or with another number of threads, sums are taken in another order (on a GPU, in another order each time), and the scores come out a little different: {doc}`../q3/3_12_seeds` shows how much for three runs that were made on two.
 # - **A run that was interrupted**: as if it had not been. The checkpoint holds the network, the optimiser, the schedule, the random generators and the place in the epoch.
 #
 # ## One figure again

@@ -97,11 +97,12 @@ comparison.over_seeds(single)
 #
 # ## Random splits
 #
-# The report splits its images at random. On such a split a seed decides also which images are tested, so that its deviation holds some of both kinds of chance. Two recipes were run on such splits:
+# The report splits its images at random. On such a split a seed decides also which images are tested, so that its deviation holds some of both kinds of chance. The last recipe of each detector was run on such splits, with three seeds:
 
 # %% tags=["hide-input"]
 random_splits = {
     "Faster R-CNN, fifth": records.load_seeds(RUNS / "gtsdb-frcnn-random80.json"),
+    "Faster R-CNN, ResNet50": records.load_seeds(RUNS / "gtsdb-frcnn-resnet50-random80.json"),
     "SSD300, fourth": records.load_seeds(RUNS / "gtsdb-ssd-tiles-random80.json"),
 }
 random_before = {

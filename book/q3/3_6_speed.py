@@ -48,7 +48,8 @@ if find_spec("google") and find_spec("google.colab"):
 import json
 from pathlib import Path
 
-from hw3.tables import Markdown, table
+from hw3 import records
+from hw3.tables import Markdown, sources, table
 
 measured = json.loads(Path("../training_rate.json").read_text())
 
@@ -100,6 +101,59 @@ Markdown(
 #
 # Yes, up to the rounding of float32. The tests compare outputs and all gradients with torch's own convolution. Weights trained in one way can be used in the other; nothing in a file says which it was. Under bfloat16, which some processors multiply twice as fast, and on a GPU, the layers are torch's own.
 #
+# ## A GPU
+#
+# The U-Net's real runs were on one core of a CPU and on a GPU; the runs of {doc}`../q1/1_6_training` stand here by their fastest epoch. A picture is a slice or a crop; larger ones cost more, so that pixels are counted as well.
+
+# %% tags=["hide-input"]
+runs = {
+    "our recipe, CPU": records.load("../runs/lgg-slice.json"),
+    "our recipe, GPU": records.load("../runs/lgg-slice-gpu.json"),
+    "the report's recipe, GPU": records.load("../runs/lgg-report-gpu.json"),
+}
+fastest = {
+    title: max(run.history, key=lambda epoch: epoch["samples"] / epoch["seconds"])
+    for title, run in runs.items()
+}
+sides = {
+    title: run.settings["crop_size"] or run.settings["image_size"] for title, run in runs.items()
+}
+megapixels = {
+    title: epoch["samples"] * sides[title] ** 2 / epoch["seconds"] / 1e6
+    for title, epoch in fastest.items()
+}
+table(
+    [
+        "run",
+        "side of a picture",
+        "pictures a second",
+        "10⁶ pixels a second",
+        "time waiting for data",
+    ],
+    [
+        [
+            title,
+            sides[title],
+            f"{epoch['samples'] / epoch['seconds']:,.0f}",
+            f"{megapixels[title]:.2f}",
+            f"{epoch['seconds_waiting'] / epoch['seconds']:.0%}",
+        ]
+        for title, epoch in fastest.items()
+    ],
+)
+
+# %% tags=["hide-input"]
+sources(runs)
+
+# %% tags=["hide-input"]
+cpu, gpu, _ = megapixels.values()
+Markdown(
+    f"On the GPU pixels pass {gpu / cpu:.0f} times as fast as on one core, though other runs shared it. What it waits for are processes "
+    "on a CPU that cut and augment the next pictures; there were three of them for each run. By default there are now up to "
+    "`hw3.training.WORKERS` beside a GPU, and none without: on a CPU they would take the cores that train."
+)
+
+# %% [markdown]
 # ## What this section showed
 #
-# Computed by Winograd's method, wide convolutions take less time, and each of the networks above trains faster with the same results. Native crops and a narrower network ({doc}`../q2/2_2_two_stage`) save time as well, but they train another network.
+# Computed by Winograd's method, wide convolutions take less time, and each of the networks above trains faster with the same results. Native crops and a narrower network ({doc}`../q2/2_2_two_stage`) save time as well, but they train another network. A GPU trains the U-Net faster by far.
