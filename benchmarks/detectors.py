@@ -1,13 +1,12 @@
-"""Seconds and memory of looking at one road: each detector in turn, on the CPU or the GPU.
+"""Seconds and memory of looking at one road: each detector in a process of its own, in turn.
 
     python benchmarks/detectors.py --write
 
 The detectors are those of the full profile and of runs on real data, wide and narrow; the book's
 own runs are as wide as the narrow ones.
 Their weights are random: with whatever weights, they do the same arithmetic. The road is simulated,
-of the size of the real photographs. Memory is the peak that a look adds to what the process, or the
-GPU, holds with the detector in it; a GPU takes its fastest precision, as in training. `--write`
-writes book/detector_costs.json (on a GPU detector_costs_gpu.json), from which section 2.4 quotes;
+of the size of the real photographs. Memory is the peak that a look adds to what the process holds
+with the detector in it. `--write` writes book/detector_costs.json, from which section 2.4 quotes;
 start it on a machine that does nothing else.
 """
 
@@ -24,17 +23,15 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-import torch
 
-from hw3 import profiles, records, training
+from hw3 import profiles, records
 from hw3.detection import experiment
 from hw3.detection.dataset import read_image
 from hw3.detection.simulate import simulate_gtsdb
 from hw3.profiles import DetectionSettings
 
 ROOT = Path(__file__).resolve().parent.parent
-GPU = torch.cuda.is_available()
-TARGET = ROOT / f"book/detector_costs{'_gpu' if GPU else ''}.json"
+TARGET = ROOT / "book/detector_costs.json"
 WIDTH, HEIGHT = 1360, 800
 
 
@@ -44,10 +41,10 @@ def main() -> None:
     parser.add_argument("--looks", type=int, default=3, help="looks that are timed, after a first")
     parser.add_argument("--write", action="store_true", help=f"write {TARGET.name}")
     options = parser.parse_args()
-    image, measure_one = road(), measure if GPU else in_own_process
+    image = road()
     rows = []
     for name, settings in detectors():
-        rows.append({"detector": name, **measure_one(settings, image, options.looks)})
+        rows.append({"detector": name, **in_own_process(settings, image, options.looks)})
         print(json.dumps(rows[-1]), flush=True)
     if options.write:
         made = {"image": [WIDTH, HEIGHT], "looks": options.looks, **records.provenance()}
@@ -81,17 +78,14 @@ def in_own_process(settings: DetectionSettings, image: np.ndarray, looks: int) -
 
 def measure(settings: DetectionSettings, image: np.ndarray, looks: int) -> dict[str, Any]:
     """Parameters, megabytes of weights and at the peak of a look, and median seconds of a look."""
-    accelerator = training.make_accelerator()
-    model = accelerator.prepare_model(experiment.build(settings, "random"), evaluation_mode=True)
-    model.eval()
-    before, seconds = held_megabytes(), []
+    model = experiment.build(settings, "random").eval()
+    before = resident_megabytes()
+    seconds = []
     for _ in range(looks + 1):
         clock = perf_counter()
-        with accelerator.autocast():
-            experiment.detect(settings, model, image)  # an array, for which a GPU is waited
+        experiment.detect(settings, model, image)
         seconds.append(perf_counter() - clock)
-    kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # on Linux
-    peak = torch.cuda.max_memory_allocated() / 2**20 if GPU else kibibytes / 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # KiB on Linux
     return {
         "parameters": sum(p.numel() for p in model.parameters()),
         "weights_megabytes": round(sum(p.nbytes for p in model.parameters()) / 2**20, 1),
@@ -100,12 +94,8 @@ def measure(settings: DetectionSettings, image: np.ndarray, looks: int) -> dict[
     }
 
 
-def held_megabytes() -> float:
-    """What the GPU's tensors hold now; on a CPU what the process holds, as Linux counts it."""
-    if GPU:
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-        return torch.cuda.memory_allocated() / 2**20
+def resident_megabytes() -> float:
+    """What this process holds now, as Linux counts it."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize() / 2**20
 

@@ -116,7 +116,7 @@ comparison.over_seeds(random_splits, random_before)
 #
 # ## AP against minutes
 #
-# In {numref}`fig-3-16` a point is a run, with the minutes of the run that it goes on from, scored once at its end, with the learning rate already down; a run is not followed on its way. Dotted lines are published results on the official split {cite}`arcos2018`, which are means over three groups, without “other”; ours are over four.
+# In {numref}`fig-3-16` a point is a run, with the minutes of the run that it goes on from, scored once at its end, with the learning rate already down; a run is not followed on its way. The longer runs of {doc}`../q2/2_2_two_stage` and {doc}`../q2/2_3_one_stage`, each the third in a chain, are not in it. Dotted lines are published results on the official split {cite}`arcos2018`, which are means over three groups, without “other”; ours are over four.
 
 # %% mystnb={"figure": {"name": "fig-3-16", "caption": "AP at IoU 0.5 on the 300 official test images against minutes of training steps on real crops, times the cores that took them. A line joins the seeds of one recipe on one processor; squares are runs on the faster of two; dotted lines are published results. Real data."}, "image": {"alt": "Points in two colours over minutes. Faster R-CNN's fifth runs lie highest, at the upper dotted line, its fourth and those with ResNet50 just below. Three short runs lie at the lower dotted line after a few minutes. The first run, which took longest, and the second lie lower, and the first with ResNet50 lies lowest of all. SSD300's runs rise from the first to the fourth, whose three seeds lie close together below the lower dotted line; those of the third lie further apart."}}
 published = json.loads(Path("../published.json").read_text())["detection"]
