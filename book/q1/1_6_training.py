@@ -186,29 +186,33 @@ scored_again = records.load("../runs/lgg-slice-gpu-scored.json")
 sources(attempts | {"fourth run, scored again on the CPU": scored_again})
 
 # %% tags=["hide-input"]
-scored = {
-    "Dice, pooled": "dice",
-    "IoU, pooled": "iou",
-    "accuracy": "accuracy",
-    "Dice, mean over patients": "dice_patient_mean",
-    "Dice, mean over slices, rightly empty counts 1": "dice_slice_mean_empty_is_1",
-    "slices with tumour that are noticed": "slice_sensitivity",
-    "slices without tumour that are left empty": "slice_specificity",
-}
 parts = {title: record.results["validation"] for title, record in attempts.items()}
 for title, name in (("third", "slice"), ("fourth", "slice-gpu-scored")):
     looked = errors.read_examined(Path(f"../examined/lgg-{name}-validation.json"))
     averaged = errors.counts_of(looked, "averaged")
     parts[f"{title} run, eight looks"] = metrics.scores(averaged, batch_size=20)
-exactly = [
-    with_interval(own["accuracy"], own["accuracy_interval"], ".4f") for own in parts.values()
-]
 table(
-    ["validation slices", *parts],
+    ["validation slices", "Dice, pooled", "IoU, pooled", "accuracy", "Dice, mean over patients"],
     [
-        [name, *(exactly if key == "accuracy" else (score(own, key) for own in parts.values()))]
-        for name, key in scored.items()
+        [
+            title,
+            *(score(own, key) for key in ("dice", "iou")),
+            with_interval(own["accuracy"], own["accuracy_interval"], ".4f"),
+            score(own, "dice_patient_mean"),
+        ]
+        for title, own in parts.items()
     ],
+)
+
+# %% tags=["hide-input"]
+scored = {
+    "Dice, mean over slices, rightly empty counts 1": "dice_slice_mean_empty_is_1",
+    "slices with tumour that are noticed": "slice_sensitivity",
+    "slices without tumour that are left empty": "slice_specificity",
+}
+table(
+    ["validation slices", *scored],
+    [[title, *(score(own, key) for key in scored.values())] for title, own in parts.items()],
 )
 
 # %% tags=["hide-input"]
@@ -230,7 +234,7 @@ again, before = (run.results["validation"]["dice"] for run in (scored_again, fou
 Markdown(
     "The second and the third run outline tumours better than the first, and leave fewer slices without tumour empty: a score "
     "that counts those slices as 1 when they are left empty ranks the first above them. The fourth is ahead in both. For the last "
-    "columns each slice was looked at in eight ways, turned and mirrored, and the probabilities were averaged: "
+    "rows of both tables each slice was looked at in eight ways, turned and mirrored, and the probabilities were averaged: "
     "{doc}`../q3/3_4_segmentation_errors` tests what that adds.\n\nThe slices are a near-lossless copy. The machine with the "
     "GPU unpacked it anew, and its files differ from those on the other machine, in what was not looked into; every slice has as many tumour pixels "
     "in both. To compare like with like, the fourth run's weights were scored again on the CPU and its "
