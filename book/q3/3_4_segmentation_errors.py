@@ -196,13 +196,12 @@ for title, own in looks.items():
         " → ".join(f"{one[key]:.{digits}f}" for one in (once, averaged))
         for key, digits in (("dice_patient_mean", 3), ("accuracy", 4))
     ]
-    counted = [averaged["slices"], averaged["patients"]]
-    rows.append([title, *counted, *dices, with_interval(gain, interval, "+.4f"), *others])
+    counted = f"{averaged['slices']} of {averaged['patients']} patients"
+    rows.append([title, counted, *dices, with_interval(gain, interval, "+.4f"), *others])
 table(
     [
         "slices",
         "number",
-        "patients",
         "Dice, one look",
         "Dice, eight looks",
         "difference",
