@@ -300,7 +300,7 @@ sources(
 # %% [markdown]
 # ## A longer run
 #
-# {doc}`2_3_one_stage` trains SSD300 for longer, and it gains much. Does Faster R-CNN, too? The fifth run with the second seed, and then that with the third, went on with many more crops, at the higher learning rate of the fourth. This recipe was fixed before, and scored once; but it goes on from one that the test images have guided.
+# {doc}`2_3_one_stage` trains SSD300 for longer, and it gains much. Does Faster R-CNN, too? The fifth run with the second seed, and then that with the third, went on with many more crops, at the higher learning rate of the fourth. The recipe was fixed before the first of them, and each was scored once; but it goes on from one that the test images have guided.
 
 # %% tags=["hide-input"]
 longer, shorter = (

@@ -282,7 +282,7 @@ comparison.errors_by_kind(pair)
 sources(pair)
 
 # %% [markdown]
-# More training was what it lacked most. The difference is larger than chance in the images allows, signs are hardly ever taken for another group now, and false alarms cost half as much. It is one seed.
+# It is not. The difference is larger than chance in the images allows, signs are hardly ever taken for another group now, and false alarms cost half as much. It is one seed, and more than the number of crops was changed.
 
 # %% [markdown]
 # ## What this section showed
