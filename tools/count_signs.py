@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from hw3.detection.dataset import read_gtsdb, split_official, split_random
+from hw3.detection.dataset import GtsdbDataset, read_gtsdb, split_official, split_random
 from hw3.errors import InputError
 
 TARGET = Path(__file__).resolve().parent.parent / "book/gtsdb_counts.json"
@@ -16,12 +16,7 @@ SEED = 0  # of the random split: the one that the profiles' runs take
 
 def main() -> None:
     """Count in all images and in both parts of both splits."""
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
-    try:
-        dataset = read_gtsdb(Path(sys.argv[1]))
-    except InputError as error:
-        sys.exit(str(error))
+    dataset = given(__doc__)
     ids = dataset.image_ids
     parts = {"all": {"all": list(ids)}}
     parts["official"] = split_official(ids)
@@ -38,6 +33,16 @@ def main() -> None:
         "counts": counts,
     }
     TARGET.write_text(json.dumps(made, indent=1) + "\n")
+
+
+def given(usage: str) -> GtsdbDataset:
+    """The data set in the folder that is a tool's only argument; else it ends with the reason."""
+    if len(sys.argv) != 2:
+        sys.exit(usage)
+    try:
+        return read_gtsdb(Path(sys.argv[1]))
+    except InputError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

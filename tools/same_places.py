@@ -7,16 +7,14 @@ are.
 """
 
 import json
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from count_signs import given
 from hw3 import records
-from hw3.detection.dataset import read_gtsdb
-from hw3.errors import InputError
 
 TARGET = Path(__file__).resolve().parent.parent / "book/same_places.json"
 MATCHES = 40
@@ -29,12 +27,7 @@ CORNERS, HAMMING, PIXELS = 1500, 48, 4.0
 
 def main() -> None:
     """Compare, and write the pairs, those with the most matches first."""
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
-    try:
-        dataset = read_gtsdb(Path(sys.argv[1]))
-    except InputError as error:
-        sys.exit(str(error))
+    dataset = given(__doc__)
     images = (cv2.cvtColor(dataset.image(i), cv2.COLOR_RGB2GRAY) for i in range(len(dataset)))
     pairs = find_pairs(images)
     ids = dataset.image_ids

@@ -95,7 +95,7 @@ figures.curves(
 # %% [markdown]
 # ## Beside the report
 #
-# The report's recipe is the full profile's, without an option changed: whole slices of 256 pixels, five random transforms, Dice loss, Adam, batches of 20, 20 epochs, every layer of VGG16 frozen. What the report does not say, such as the learning rate and the ranges of the transforms, is ours, and so is the draw of the split. It ran on a GPU, as the report's did. The two columns after it are a recipe of our own, on a CPU and, with larger crops and more of them, on the GPU; the section below lists the settings.
+# The report's recipe is the full profile's, without an option changed: whole slices of 256 pixels, five random transforms, Dice loss, Adam, batches of 20, 20 epochs, every layer of VGG16 frozen. What the report does not say, such as the learning rate, the ranges of the transforms and the precision, is ours, and so is the draw of the split. It ran on a GPU, as the report's did. The two columns after it are a recipe of our own, on a CPU and, with larger crops and more of them, on the GPU; the section below lists the settings.
 #
 # The report's scores are probably means over batches, since its loss and Dice do not add up to 1, on slices of patients it also trained on. Ours are given in the same way, and pooled.
 
@@ -145,7 +145,7 @@ Markdown(
     f"as well: pooled, with its 95 % interval over patients, it is {with_interval(found['dice'], found['dice_interval'])}. Two values do not come back. "
     "The accuracy cannot be compared, as is shown next. And the report's Dice in training, "
     f"{report['train']['dice']}, is well above ours, {as_reported.history[-1]['train']['dice']:.4f}: it fitted what it trained on more closely, where {{numref}}`fig-1-4` shows ours level with validation. "
-    "Milder transforms, or ones drawn once and not in every epoch, would do that; the report does not say."
+    "Milder transforms, or ones drawn once and not in every epoch, could do that; the report does not say."
 )
 
 # %% [markdown]

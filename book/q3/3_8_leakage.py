@@ -232,7 +232,7 @@ listed = "; ".join(
 changes = [abs(row[-1] - row[-2]) for row in rows]
 Markdown(
     f"Of {len(pairs)} pairs with {places['matches_at_least']} matches or more, {len(crossing)} lie on both sides of the official split "
-    f"({', '.join(f'{i} and {j}' for i, j in crossing)}). Pairs inside the test part count a sign twice. "
+    f"({', '.join(f'{i} and {j}' for i, j in crossing)}). A pair inside the test part may count a sign twice. "
     "**Left out, the test images whose pair was trained on change the AP by no more than "
     f"{max(changes):.3f}**: they are few.\n\n"
     f"All pairs, with their matches: {listed}."
