@@ -12,6 +12,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -153,6 +154,28 @@ def load_seeds(path: Path) -> list[RunRecord]:
     path = Path(path)
     others = path.parent.glob(f"{path.stem}-seed[0-9]*.json")
     return sorted(map(load, [path, *others]), key=lambda record: record.seed)
+
+
+def chain(record: RunRecord, known: Iterable[RunRecord]) -> list[RunRecord]:
+    """The run, the one whose weights it goes on from, the one before that, and so on.
+
+    Args:
+        record: the last of them.
+        known: runs that may be among them. A run that starts from the weights of none of these is
+            the chain's first.
+
+    Example:
+        >>> first, second = (RunRecord(name, {}, data={}, seed=0) for name in ("first", "second"))
+        >>> first.weights = {"sha256": "f00d", "start": "random"}
+        >>> second.weights = {"sha256": "beef", "start": "file", "start_sha256": "f00d"}
+        >>> [own.name for own in chain(second, known=[first, second])]
+        ['second', 'first']
+    """
+    by_weights = {own.weights["sha256"]: own for own in known if "sha256" in own.weights}
+    runs = [record]
+    while before := by_weights.pop(runs[-1].weights.get("start_sha256"), None):
+        runs.append(before)
+    return runs
 
 
 def find(folder: Path, record: RunRecord) -> RunRecord | None:

@@ -1,6 +1,7 @@
 """Claims about hand-made records of ten images, each with a small, a medium and a large sign."""
 
 from dataclasses import replace
+from itertools import pairwise
 from math import nan
 
 import numpy as np
@@ -451,24 +452,39 @@ def test_seeds_may_draw_the_split_and_raise_other_numbers_of_false_alarms() -> N
     assert "0.700, 0.800" in str(comparison.over_seeds({"random split": runs}))
 
 
+def linked(*recipes: list[RunRecord]) -> list[RunRecord]:
+    """All runs, each recipe's made to go on from those of the recipe before."""
+    for number, (earlier, runs) in enumerate(pairwise(recipes)):
+        for before, run in zip(earlier, runs, strict=True):
+            before.weights["sha256"] = run.weights["start_sha256"] = f"{number}, {before.seed}"
+            run.settings["weights"] = f"seed{before.seed}.safetensors"
+    return [run for runs in recipes for run in runs]
+
+
 def test_seeds_that_go_on_from_their_own_earlier_run_are_alike() -> None:
     earlier, runs = seeds(0.5, 0.6), seeds(0.7, 0.8)
-    for before, run in zip(earlier, runs, strict=True):
-        before.weights["sha256"] = run.weights["start_sha256"] = f"made by {before.seed}"
-        run.settings["weights"] = f"seed{before.seed}.safetensors"
+    known = linked(earlier, runs)
     with pytest.raises(InputError, match="two: its runs differ in more than their seed"):
         comparison.over_seeds({"two": runs})
-    row = str(comparison.over_seeds({"two": runs}, {"two": earlier})).split("\n")[2]
+    row = str(comparison.over_seeds({"two": runs}, known)).split("\n")[2]
     cells = [cell.strip() for cell in row.split("|")[1:-1]]
     assert cells[:4] == ["two", "160", "4.0, 8.0", "0.700, 0.800"]
-    with pytest.raises(InputError, match="two: its runs do not go on from the runs before"):
-        comparison.over_seeds({"two": runs}, {"two": earlier[::-1]})
-    runs[1].settings["epochs"] = 99
-    with pytest.raises(InputError, match="two: its runs differ in more than their seed"):
-        comparison.over_seeds({"two": runs}, {"two": earlier})
-    earlier[1].settings["epochs"] = 99
-    with pytest.raises(InputError, match="two, before: its runs differ in more than their seed"):
-        comparison.over_seeds({"two": runs}, {"two": earlier})
+    linked(earlier[::-1], runs)
+    with pytest.raises(InputError, match="two: one of its runs goes on from a run with another"):
+        comparison.over_seeds({"two": runs}, known)
+    linked(earlier, runs)
+    for changed in (runs[1], earlier[1]):
+        epochs = changed.settings.pop("epochs", None)
+        changed.settings["epochs"] = 99
+        with pytest.raises(InputError, match="two: its runs differ in more than their seed"):
+            comparison.over_seeds({"two": runs}, known)
+        changed.settings |= {"epochs": epochs} if epochs else {}
+
+
+def test_a_chain_of_three_counts_the_crops_and_minutes_of_all() -> None:
+    known = linked(seeds(0.5, 0.6), seeds(0.6, 0.7), last := seeds(0.7, 0.8))
+    cells = str(comparison.over_seeds({"last": last}, known)).split("\n")[2].split("|")
+    assert [cell.strip() for cell in cells[2:4]] == ["240", "6.0, 12.0"]
 
 
 def test_another_processor_does_not_part_the_seeds_of_a_recipe() -> None:

@@ -319,8 +319,10 @@ def test_each_run_is_a_point_at_its_minutes_in_the_colour_of_its_detector() -> N
         "long": [run("faster-rcnn", 0, 600, 0.875)],
         "SSD300, tiles": [run("ssd300", 0, 300, 0.625)],
     }
-    before = {"long": [recipes["short"][1]]}
-    (axes,) = drawn(figures.minutes(recipes, before, {"theirs": 0.95})).axes
+    recipes["short"][1].weights = {"sha256": "f00d"}
+    recipes["long"][0].weights = {"start_sha256": "f00d"}
+    known = recipes["short"]
+    (axes,) = drawn(figures.minutes(recipes, {"theirs": 0.95}, known)).axes
     assert [own.get_offsets().tolist() for own in axes.collections] == [
         [[1, 0.75], [2, 0.5]],
         [[12, 0.875]],
@@ -334,13 +336,13 @@ def test_each_run_is_a_point_at_its_minutes_in_the_colour_of_its_detector() -> N
     assert [*axes.lines[0].get_ydata()] == [0.95, 0.95]
     assert [line.get_xydata().tolist() for line in axes.lines[1:2]] == [[[1, 0.75], [2, 0.5]]]
     recipes["long"][0].hardware["device"] = "a faster CPU"
-    (axes,) = drawn(figures.minutes(recipes, before, {})).axes
+    (axes,) = drawn(figures.minutes(recipes, {}, known)).axes
     labels = [own.get_text() for own in axes.get_legend().get_texts()]
     assert labels == ["Faster R-CNN", "SSD300", "CPU", "a faster CPU"]
     shapes = [len(own.get_paths()[0]) for own in axes.collections]
     assert shapes[0] == shapes[2] != shapes[1]
     recipes["short"][1].hardware = {"device": "a faster CPU", "count": 2}
-    (axes,) = drawn(figures.minutes(recipes, before, {})).axes
+    (axes,) = drawn(figures.minutes(recipes, {}, known)).axes
     assert [len(line.get_xydata()) for line in axes.lines[:2]] == [1, 1]  # none joins devices
     assert [text.get_text() for text in axes.texts][:2] == ["short", "short"]
 

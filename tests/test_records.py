@@ -2,7 +2,8 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,20 @@ def test_seeds_are_found_in_order_and_nothing_else_is(tmp_path) -> None:
     assert [own.name for own in records.load_seeds(tmp_path / "run-seed2.json")] == ["run-seed2"]
     with pytest.raises(InputError, match=r"other\.json: no record to read"):
         records.load_seeds(tmp_path / "other.json")
+
+
+def test_a_chain_ends_where_the_weights_come_from_no_known_run() -> None:
+    names = ("first", "second", "third")
+    runs = [replace(make(), name=name, weights={"sha256": name}) for name in names]
+    for before, run in pairwise(runs):
+        run.weights["start_sha256"] = before.name
+    unfinished = replace(make(), weights={})
+    known = [unfinished, *runs]
+    assert [own.name for own in records.chain(runs[2], known)] == ["third", "second", "first"]
+    assert records.chain(runs[2], [runs[0]]) == runs[2:]
+    assert records.chain(unfinished, known) == [unfinished]
+    runs[0].weights["start_sha256"] = "first"  # a run that changed nothing
+    assert records.chain(runs[1], known)[:2] == [runs[1], runs[0]]
 
 
 def test_keys_in_the_file_are_in_the_order_of_the_fields_each_on_its_line(tmp_path) -> None:

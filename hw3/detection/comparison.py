@@ -13,7 +13,7 @@ from hw3.detection.dataset import GROUPS, SIZE_GROUPS
 from hw3.detection.error_types import KINDS, costs, counts, find_errors
 from hw3.detection.experiment import settings_of
 from hw3.errors import InputError
-from hw3.records import RunRecord
+from hw3.records import RunRecord, chain
 from hw3.tables import Markdown, score, table, with_interval
 
 Pair = tuple[RunRecord, RunRecord]
@@ -370,7 +370,7 @@ def margins(
 
 
 def over_seeds(
-    recipes: dict[str, Sequence[RunRecord]], before: dict[str, Sequence[RunRecord]] | None = None
+    recipes: dict[str, Sequence[RunRecord]], known: Sequence[RunRecord] = ()
 ) -> Markdown:
     """A table of AP at IoU 0.5 over runs that differ in their seed alone, a row a recipe.
 
@@ -380,11 +380,12 @@ def over_seeds(
     Args:
         recipes: by name, one run or more with different seeds, all with a defined AP. They may
             have run on different processors, which changes a run about as another seed does.
-        before: by name, the run that each run goes on from, if it does; crops and minutes count.
+        known: runs that others may go on from, see `hw3.records.chain`; their crops and minutes
+            count as well.
 
     Raises:
         InputError: if there is no run of a recipe, or its AP is undefined, or its runs differ in
-            something else or share a seed, or a run does not go on from the one given.
+            something else or share a seed. So it is with the runs that they go on from.
 
     Example:
         >>> settings = [{"model": "ssd300", "seed": seed} for seed in (0, 1)]
@@ -401,9 +402,8 @@ def over_seeds(
     """
     rows = []
     for name, runs in recipes.items():
-        earlier = (before or {}).get(name, ())
-        _check_seeds(name, runs, earlier)
-        chains = list(zip(runs, earlier, strict=True)) if earlier else [(run,) for run in runs]
+        chains = [chain(run, known) for run in runs]
+        _check_seeds(name, chains)
         minutes = [sum(run.device_minutes for run in chain) for chain in chains]
         values = np.array([run.results["ap50"] for run in runs])
         low, high = np.mean([run.results["ap50_interval"] for run in runs], axis=0)
@@ -444,26 +444,25 @@ def nearly_equal(low: float, high: float) -> str:
     return "fails" if low > NEARLY or high < -NEARLY else "not decided"
 
 
-def _check_seeds(name: str, runs: Sequence[RunRecord], earlier: Sequence[RunRecord] = ()) -> None:
+def _check_seeds(name: str, chains: Sequence[Sequence[RunRecord]]) -> None:
+    runs = [own[0] for own in chains]
     if not runs or any(run.results["ap50"] is None for run in runs):
         raise InputError(f"{name}: give one run or more, each with a defined AP")
-    if earlier:
-        _check_seeds(f"{name}, before", earlier)
-        pairs = [(run.seed, run.weights.get("start_sha256")) for run in runs]
-        if pairs != [(run.seed, run.weights.get("sha256")) for run in earlier]:
-            raise InputError(f"{name}: its runs do not go on from the runs before, seed by seed")
     alike = [
         (
-            replace(settings_of(run), seed=0, weights=""),  # known by content below
-            run.data["fingerprint"],
-            None if earlier else run.weights.get("start_sha256", run.weights.get("start")),
+            [replace(settings_of(run), seed=0, weights="") for run in own],  # known by content
+            {run.data["fingerprint"] for run in own},
+            own[-1].weights.get("start_sha256", own[-1].weights.get("start")),
         )
-        for run in runs
+        for own in chains
     ]
     if any(own != alike[0] for own in alike):
         raise InputError(f"{name}: its runs differ in more than their seed")
-    if len({run.seed for run in runs}) < len(runs):
+    seeds = [{run.seed for run in own} for own in chains]
+    if len(set().union(*seeds)) < len(runs):
         raise InputError(f"{name}: two of its runs have the same seed")
+    if any(len(own) > 1 for own in seeds):
+        raise InputError(f"{name}: one of its runs goes on from a run with another seed")
 
 
 def _margin(values: np.ndarray) -> float:

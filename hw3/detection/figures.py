@@ -15,7 +15,7 @@ from matplotlib.transforms import Bbox
 
 from hw3.detection.dataset import GROUPS, SIZE_GROUPS, GtsdbDataset
 from hw3.detection.signs import SIGN_NAMES
-from hw3.records import RunRecord
+from hw3.records import RunRecord, chain
 from hw3.style import (
     MUTED,
     ONE_STAGE,
@@ -275,8 +275,8 @@ def margins(images: Sequence[int], found: dict[str, list[float]]) -> Figure:
 
 def minutes(
     recipes: dict[str, Sequence[RunRecord]],
-    before: dict[str, Sequence[RunRecord]],
     published: dict[str, float],
+    known: Sequence[RunRecord] = (),
 ) -> Figure:
     """Figure 3.16: AP at IoU 0.5 against minutes of training on one core, a point per run.
 
@@ -284,14 +284,14 @@ def minutes(
         recipes: by name, the runs that differ in their seed alone; a line joins those of one
             device, which the marker names. What follows a comma in the name stands beside them, and
             the colour says which detector it is.
-        before: by name, the run that each run goes on from, whose minutes count, too.
         published: AP of others, by what they did, drawn as lines across.
+        known: runs that others may go on from, see `hw3.records.chain`; their minutes count, too.
 
     Example:
         >>> runs = [RunRecord("run", {"model": "ssd300"}, data={}, seed=seed) for seed in range(2)]
         >>> for run, run.results in zip(runs, [{"ap50": 0.75}, {"ap50": 0.8125}], strict=True):
         ...     run.seconds_training, run.hardware = 300, {"device": "CPU", "count": 2}
-        >>> axes = minutes({"SSD300, short": runs}, {}, {"published": 0.875}).axes[0]
+        >>> axes = minutes({"SSD300, short": runs}, {"published": 0.875}).axes[0]
         >>> [text.get_text() for text in axes.texts]
         ['published', 'short']
         >>> [points.get_offsets().tolist() for points in axes.collections]
@@ -308,8 +308,7 @@ def minutes(
             axes.annotate(name, (1, own), color=MUTED, fontsize=8, **place)
         for number, (name, runs) in enumerate(recipes.items()):
             label, color = detectors[runs[0].settings["model"]]
-            chains = zip(runs, before[name], strict=True) if name in before else zip(runs)
-            times = [sum(run.device_minutes for run in chain) for chain in chains]
+            times = [sum(own.device_minutes for own in chain(run, known)) for run in runs]
             points = list(zip(times, (run.results["ap50"] for run in runs), strict=True))
             own_devices = [run.hardware["device"] for run in runs]
             left = number % 2 == 1  # neighbours in the order are often neighbours in the figure
