@@ -163,8 +163,10 @@ def evaluate(
         found.evidence = experiment.predict_evidence(found, data, weights)
     try:
         results = experiment.derive_results(found)
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{record}: its evidence is incomplete ({error!r})") from None
+    except InputError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise InputError(f"{record}: its evidence is incomplete or faulty ({error!r})") from None
     differences = compare(found.results, results, tolerance)
     for path, before, after in differences:
         print(f"{path}: recorded {before}, now {after}")
@@ -180,7 +182,8 @@ def predict(images: Images, record: Path, weights: Path | None = None, to: Path 
     all detections, and <name>_boxes.png with those that have a score of at least 0.5.
 
     Args:
-        images: slices as TIFF or PNG (uint8, three channels or one), or colour photographs.
+        images: slices as TIFF or PNG (uint8, three channels or one), or colour photographs. SSD300
+            in tiles loses signs wider than the 132 pixels by which tiles overlap.
         record: of the run whose weights are used.
         weights: their file; the one beside the record if not given.
         to: folder to write to.

@@ -7,8 +7,9 @@ A profile changes sizes, steps and where the data come from. Three environment v
 
 import os
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args, get_origin, get_type_hints
 
 from hw3.errors import InputError
 
@@ -27,15 +28,26 @@ def _check(settings: object, *positive: str) -> None:
     faults = [
         f"{name} is {getattr(settings, name)}"
         for name in positive
-        if not getattr(settings, name) > 0  # nor is nan
+        if not 0 < getattr(settings, name) < inf  # nor is nan
     ]
     faults += [f"seed is {settings.seed}"] if settings.seed < 0 else []
     if faults:
         raise InputError(f"{', '.join(faults)}: choose a number above 0 (a seed may be 0)")
+    _check_choices(settings)
     if settings.seed >= 2**32:
         raise InputError(f"seed is {settings.seed}: choose a number below 2**32")
     if settings.width < NARROWEST:
         raise InputError(f"width is {settings.width}: choose {NARROWEST} or more")
+
+
+def _check_choices(settings: object) -> None:
+    """Refuse what a `Literal` does not name; the command line does so itself."""
+    for name, kind in get_type_hints(type(settings)).items():
+        literal = next((own for own in (kind, *get_args(kind)) if get_origin(own) is Literal), None)
+        value, members = getattr(settings, name), get_args(literal)
+        left_open = value is None and kind is not literal  # `Literal[...] | None`
+        if members and value not in members and not left_open:
+            raise InputError(f"{name} is {value}: choose {' or '.join(members)}")
 
 
 def _check_range(settings: object, low: float, high: float, *names: str) -> None:
@@ -62,7 +74,7 @@ def _check_count(name: str, value: int | None) -> None:
 
 @dataclass(frozen=True)
 class SegmentationSettings:
-    """Everything that decides a U-Net run on LGG; the defaults are the report's own settings.
+    """Everything that decides a U-Net run on LGG. What is not given is as in the report.
 
     Example:
         >>> settings = SegmentationSettings(image_size=128, crop_size=64)
@@ -142,7 +154,7 @@ class SegmentationSettings:
 
 @dataclass(frozen=True)
 class DetectionSettings:
-    """What both detectors' runs on GTSDB have in common; the defaults are the report's own.
+    """What both detectors' runs on GTSDB have in common. What is not given is as in the report.
 
     Example:
         >>> DetectionSettings(split="official", crop_size=256, crops=480).sign_share

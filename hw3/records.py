@@ -135,7 +135,9 @@ def load(path: Path) -> RunRecord:
                 raise TypeError(f"{item.name} is no {kind.__name__}")
         return record
     except OSError as error:
-        raise InputError(f"{path}: no record to read ({error.strerror})") from None
+        raise InputError(
+            f"{path}: no record to read ({error.strerror}); give the JSON file that train wrote"
+        ) from None
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         fault = f"not a run record ({type(error).__name__}: {error})"
         raise InputError(f"{path}: {fault}; give the file that train wrote") from None

@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from hw3 import backbones, records, training, winograd
+from hw3 import backbones, pictures, records, training, winograd
 from hw3.backbones import load_weights, save_weights
 from hw3.errors import InputError
 from hw3.profiles import NAMED_WEIGHTS
@@ -64,18 +64,16 @@ def start_record(
         >>> record.settings["model"], record.settings["epochs"], record.weights
         ('unet', 2, {'start': 'random'})
     """
-    settings.check()
     chosen = {"model": model} | asdict(settings)
     weights = {"start": chosen[weights_field]}
     if weights["start"] not in NAMED_WEIGHTS:
         path = Path(weights["start"]).expanduser()
         if not path.is_file():
-            raise InputError(
-                f"{weights_field}: {path} is no file; give one, or a name (see --help)"
-            )
+            raise InputError(f"{weights_field}: {path} is no file; give one, or what --help lists")
         weights = {"start": path.name, "start_sha256": records.file_sha256(path)}
         chosen[weights_field] = path.name
-    shared = [Path(own.__file__) for own in (backbones, training, winograd)] + [Path(__file__)]
+    shared = [Path(own.__file__) for own in (backbones, pictures, training, winograd)]
+    shared.append(Path(__file__))
     key = records.run_key([chosen, weights], data["fingerprint"], [*sources, *shared])
     return RunRecord(
         name=name,
@@ -238,7 +236,9 @@ def check_weights(record: RunRecord, weights: Path) -> None:
         hw3.errors.InputError: ...line.safetensors: these are not the weights of record line
     """
     if not weights.is_file():
-        raise InputError(f"{weights}: no such weights file; give --weights")
+        raise InputError(
+            f"{weights}: no such weights file; give --weights (train leaves it beside its record)"
+        )
     if records.file_sha256(weights) != record.weights.get("sha256"):
         raise InputError(f"{weights}: these are not the weights of record {record.name}")
 
@@ -251,7 +251,9 @@ def read_all(paths: Sequence[Path], read: Callable[[Path], np.ndarray]) -> dict[
             would overwrite each other.
 
     Example:
-        >>> images = read_all([Path("a.png"), Path("b.png")], lambda path: np.zeros((2, 3)))
+        >>> for name in ("a.png", "b.png"):
+        ...     (folder / name).touch()
+        >>> images = read_all([*folder.iterdir()], lambda path: np.zeros((2, 3)))
         >>> {path.name: image.shape for path, image in images.items()}
         {'a.png': (2, 3), 'b.png': (2, 3)}
     """
@@ -259,6 +261,9 @@ def read_all(paths: Sequence[Path], read: Callable[[Path], np.ndarray]) -> dict[
     for path in paths:
         if any(path.stem == other.stem for other in images):
             faults.append(f"{path}: a second file named {path.stem}; rename one")
+        if not path.is_file():
+            faults.append(f"{path}: no such file; name images, FOLDER/* for those of a folder")
+            continue
         try:
             images[path] = read(path)
         except InputError as error:

@@ -97,6 +97,20 @@ def make_accelerator(mixed_precision: str = "auto") -> Accelerator:
     return accelerator
 
 
+def accelerator_to_predict(mixed_precision: str) -> Accelerator:
+    """As `make_accelerator`, for a run that was trained elsewhere: fp16 gives way on a CPU.
+
+    Args:
+        mixed_precision: of the run's settings.
+
+    Example:
+        >>> accelerator_to_predict("auto").device == make_accelerator().device
+        True
+    """
+    lacking = mixed_precision == "fp16" and _cpu_alone()
+    return make_accelerator("auto" if lacking else mixed_precision)
+
+
 def processes() -> PartialState:
     """Which of how many processes this is; it can be asked before there is an accelerator.
 
@@ -186,7 +200,7 @@ def fit(
         max_gradient_norm: gradients are scaled down to this norm.
         checkpoint: file for the state of the run; an existing one is gone on from.
         checkpoint_seconds: the state is saved that often within an epoch, and after each epoch.
-        key: identifies the run; a checkpoint of another run is refused.
+        key: identifies the run, so that another's checkpoint is refused; needed with one.
 
     Returns:
         Entries with `epoch`, `samples`, `learning_rate`, `seconds` (steps only), `seconds_waiting`
@@ -196,7 +210,7 @@ def fit(
     Raises:
         FloatingPointError: at the first loss that is not finite, with the batch's ids.
         Interrupted: after SIGINT or SIGTERM, once the state is saved.
-        InputError: if the checkpoint belongs to another run.
+        InputError: if the checkpoint belongs to another run, or has no key.
 
     Example:
         Fit y = 2 x from a slope of 0. The loss is 4 before the first step, 2.25 before the second.
@@ -214,6 +228,8 @@ def fit(
         >>> history[0]["samples"], model.weight.item()
         (4, 0.875)
     """
+    if checkpoint is not None and not key:
+        raise InputError("key is empty: name the run whose state the checkpoint keeps")
     steps = len(epoch_batches(len(samples), batch_size, seed, 0))
     model, optimizer = accelerator.prepare(model, optimizer)
     run = _Run(model, optimizer, scheduler, accelerator, checkpoint, key)
@@ -233,7 +249,7 @@ def fit(
             )
             clock = time.perf_counter()
             saved = clock
-            for batch in loader:
+            for batch in _batches(loader):
                 batch = send_to_device(batch, accelerator.device)
                 waiting = time.perf_counter() - clock
                 values = _optimise(run, step, batch, max_gradient_norm)
@@ -259,6 +275,14 @@ def fit(
                 raise Interrupted(_how_to_resume(checkpoint))
     model.eval()
     return run.history
+
+
+def _batches(loader: DataLoader) -> Iterator[Any]:
+    """The batches; a fault of the input is told as here where another process has found it."""
+    try:
+        yield from loader
+    except InputError as error:
+        raise InputError(str(error).rpartition("InputError: ")[2].strip()) from None
 
 
 def map_in_order(

@@ -8,6 +8,7 @@ channels that is faster than a CPU's direct convolution, most of all backwards.
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
 CHANNELS = 128
@@ -84,7 +85,8 @@ def use_winograd(module: nn.Module, channels: int = CHANNELS) -> None:
 
     Args:
         module: any network; layers that are not 3x3 with stride, dilation and groups of 1 and
-            padding of 1, or have fewer than `channels` inputs or outputs, stay as they are.
+            padding of 1 with zeros, or have fewer than `channels` inputs or outputs, stay as they
+            are.
         channels: see `CHANNELS`.
 
     Example:
@@ -105,8 +107,8 @@ def use_winograd(module: nn.Module, channels: int = CHANNELS) -> None:
 
 def _fits(layer: nn.Conv2d, channels: int) -> bool:
     geometry = (layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.groups)
-    wide = min(layer.in_channels, layer.out_channels) >= channels
-    return wide and geometry == ((3, 3), (1, 1), (1, 1), (1, 1), 1)
+    plain = geometry == ((3, 3), (1, 1), (1, 1), (1, 1), 1) and layer.padding_mode == "zeros"
+    return plain and min(layer.in_channels, layer.out_channels) >= channels
 
 
 class _Convolution(torch.autograd.Function):
@@ -122,6 +124,7 @@ class _Convolution(torch.autograd.Function):
         return _join(OUTPUT @ torch.bmm(tiles, kernel).view(36, -1), (*images.shape[:3], outputs))
 
     @staticmethod
+    @once_differentiable  # a second derivative would be wrong
     def backward(context, gradient: Tensor) -> tuple[Tensor | None, Tensor]:
         tiles, kernel = context.saved_tensors
         products = (OUTPUT.T @ _separate(gradient)).view(36, -1, kernel.shape[2])

@@ -327,7 +327,8 @@ def test_evaluate_what_is_no_record(capsys, trained, tmp_path) -> None:
     [
         ("settings", {"model": "yolo"}, "its model is yolo; known are unet, faster-rcnn, ssd300"),
         ("settings", {}, "its model is None"),
-        ("evidence", {}, "its evidence is incomplete (KeyError"),
+        ("evidence", {}, "its evidence is incomplete or faulty (KeyError"),
+        ("evidence", {"pixels_per_slice": 1, "test": []}, "its evidence is incomplete or faulty ("),
     ],
 )
 def test_evaluate_a_record_with_something_else_in_it(
@@ -399,7 +400,8 @@ def test_overlay_is_the_image_with_the_outline_of_the_mask(
 def test_predict_with_unusable_images_writes_nothing(capsys, trained, tmp_path, picture) -> None:
     tifffile.imwrite(tmp_path / "deep.tif", picture.astype(np.uint16), photometric="rgb")
     cv2.imwrite(str(tmp_path / "deep.png"), picture.astype(np.uint16))
-    cv2.imwrite(str(tmp_path / "four.png"), np.dstack([picture, picture[..., :1]]))
+    four = np.dstack([picture, picture[..., :1]])
+    tifffile.imwrite(tmp_path / "four.tif", four, photometric="rgb")
     (tmp_path / "broken.tif").write_bytes(b"II*\0 and no more")
     (tmp_path / "text.png").write_text("not an image")
     good = tmp_path / "good.png"
@@ -407,12 +409,12 @@ def test_predict_with_unusable_images_writes_nothing(capsys, trained, tmp_path, 
     to = tmp_path / "out"
     for name, fault in {
         "deep.tif": "uint16",
-        "deep.png": "uint16",
-        "four.png": "(48, 80, 4)",
+        "deep.png": "not 8 bits a channel",
+        "four.tif": "(48, 80, 4)",
         "broken.tif": "no image in it",
         "text.png": "decoded",
-        "none.png": "no such image",
-        "none.tif": "No such file",
+        "none.png": "no such file; name images",
+        "none.tif": "no such file",
     }.items():
         error = refused(capsys, "predict", good, tmp_path / name, "--record", trained, "--to", to)
         assert name in error and fault in error

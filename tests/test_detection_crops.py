@@ -183,6 +183,14 @@ def test_an_image_smaller_than_the_crop_comes_whole(dataset, sign_share) -> None
         assert sample["boxes"].tolist() == [[3, 4, 17, 20]]
 
 
+def test_a_smaller_image_is_filled_up_with_black_where_that_is_asked_for(dataset) -> None:
+    plain, padded = (samples(dataset, [20], padded=own)[0, 0] for own in (False, True))
+    assert padded["image"].shape == (3, CROP, CROP)
+    assert torch.equal(padded["image"][:, :24, :20], plain["image"])
+    assert padded["image"][:, 24:].max() == padded["image"][:, :, 20:].max() == 0
+    assert padded["boxes"].tolist() == plain["boxes"].tolist()
+
+
 def test_only_the_images_given_are_drawn(dataset) -> None:
     crops = samples(dataset, [40, 8], sign_share=0.5)
     assert {place(crops[key])[0] for key in keys(100)} == {1, 4}

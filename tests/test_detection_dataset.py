@@ -16,7 +16,6 @@ from hw3.detection.dataset import (
     GtsdbDataset,
     group_of,
     read_gtsdb,
-    read_image,
     size_group,
     split_official,
     split_random,
@@ -344,25 +343,3 @@ def test_one_group_alone_leaves_every_image_and_none_of_the_other_signs(make: Ma
     assert [ids.tolist() for ids in alone.class_ids] == [[], [40, 38], [], [], []]
     assert [boxes.shape[1] for boxes in alone.boxes_xyxy] == [4] * 5
     assert alone.counts(None)["mandatory"] == dataset.counts(None)["mandatory"]
-
-
-def test_a_photograph_is_turned_upright_where_that_is_asked_for(tmp_path: Path) -> None:
-    pixels = np.zeros((20, 30, 3), dtype=np.uint8)
-    pixels[:, :10] = 255  # on the left as stored, so above as seen
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turn a quarter clockwise
-    path = tmp_path / "phone.png"
-    Image.fromarray(pixels).save(path, exif=exif)
-    assert read_image(path).shape == (20, 30, 3)
-    upright = read_image(path, upright=True)
-    assert upright.shape == (30, 20, 3)
-    assert upright[:10].min() == 255 and upright[10:].max() == 0
-
-
-@pytest.mark.parametrize("mode", ["I;16", "I", "F"])
-def test_more_than_8_bits_are_refused_not_clipped(tmp_path: Path, mode: str) -> None:
-    path = tmp_path / "deep.tif"
-    values = np.full((4, 5), 30000, dtype={"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode])
-    Image.fromarray(values).save(path)
-    with pytest.raises(InputError, match=r"deep\.tif: .* not 8 bits a channel"):
-        read_image(path)

@@ -264,6 +264,13 @@ def test_a_curve_without_detections_is_drawn_empty() -> None:
     assert [len(line.get_xdata()) for line in axes.lines] == [0, 0]
 
 
+def test_no_run_is_left_out_without_a_word(runs) -> None:
+    with pytest.raises(ValueError, match="zip"):
+        figures.ap_by_threshold(dict.fromkeys("abc", runs["Real"]))
+    with pytest.raises(ValueError, match="zip"):
+        figures.error_costs({"real": {name: {"missed": 0.1} for name in "abc"}})
+
+
 def test_bars_are_as_long_as_the_costs() -> None:
     first, second = {"background": 0.1, "missed": 0.02}, {"background": 0.0, "missed": 0.3}
     panels = {"Real": {"Two": first, "One": second}, "Simulated": {"Two": second, "One": first}}

@@ -117,6 +117,12 @@ def test_hard_crops_need_a_crop_size_and_a_trained_detector(change) -> None:
         ("segmentation", "tumour_share", 7.0),
         ("segmentation", "weight_decay", -1.0),
         ("segmentation", "learning_rate", float("nan")),
+        ("segmentation", "schedule", "cosine"),
+        ("segmentation", "split", None),
+        ("faster_rcnn", "max_gradient_norm", float("inf")),
+        ("faster_rcnn", "group", "yield"),
+        ("faster_rcnn", "backbone", "resnet18-fpn"),
+        ("ssd300", "mining", "Batch"),
         ("segmentation", "decoder_channels", (0, 8, 8, 8)),
         ("faster_rcnn", "score_threshold", 2.0),
         ("faster_rcnn", "sign_share", float("nan")),
@@ -132,7 +138,7 @@ def test_hard_crops_need_a_crop_size_and_a_trained_detector(change) -> None:
         ("ssd300", "frozen_convolutions", -1),
     ],
 )
-def test_numbers_outside_their_range_are_refused_by_name(model, field, value) -> None:
+def test_what_no_setting_can_be_is_refused_by_name(model, field, value) -> None:
     settings = getattr(FULL, model)
     settings.check()
     with pytest.raises(InputError, match=f"{field} is .*choose"):

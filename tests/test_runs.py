@@ -208,23 +208,36 @@ def test_what_a_simulator_made_is_never_called_real(tmp_path, place) -> None:
     assert runs.kind_of(tmp_path) == "simulated"
 
 
-def test_images_are_read_by_path_in_order() -> None:
-    paths = [Path("b.png"), Path("a/long.png")]
+def made(folder: Path, *names: str) -> list[Path]:
+    """Files of these names, empty."""
+    for path in (paths := [folder / name for name in names]):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    return paths
+
+
+def test_images_are_read_by_path_in_order(tmp_path) -> None:
+    paths = made(tmp_path, "b.png", "a/long.png")
     images = runs.read_all(paths, read)
     assert list(images) == paths
     assert [int(image[0, 0]) for image in images.values()] == [5, 8]
     assert runs.read_all([], read) == {}
 
 
-def test_all_faults_of_a_users_files_are_named_at_once() -> None:
-    paths = [Path(name) for name in ("a.png", "bad1.png", "c.png", "x/a.jpg", "bad2.png", "d.png")]
+def test_all_faults_of_a_users_files_are_named_at_once(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    paths = made(Path(), "a.png", "bad1.png", "c.png", "x/a.jpg", "bad2.png", "d.png")
     with pytest.raises(InputError) as caught:
-        runs.read_all(paths, read)
+        runs.read_all([*paths, Path("none.png"), Path("x")], read)
     assert str(caught.value).split("; ") == [
         "bad1.png: cannot be decoded",
         "x/a.jpg: a second file named a",
         "rename one",
         "bad2.png: cannot be decoded",
+        "none.png: no such file",
+        "name images, FOLDER/* for those of a folder",
+        "x: no such file",
+        "name images, FOLDER/* for those of a folder",
     ]
 
 

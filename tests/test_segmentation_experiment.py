@@ -98,6 +98,31 @@ def test_the_loss_falls_until_the_tumour_is_found(tiny_dataset) -> None:
     assert dice(*count_pixels(predicted, tiny_dataset.masks[most])) > 0.7
 
 
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [({"seed": -1}, "seed"), ({"split": "patients"}, "split"), ({"loss": "focal"}, "loss")],
+)
+def test_settings_are_checked_before_anything_else(tiny_dataset, runs, change, field) -> None:
+    with pytest.raises(InputError, match=f"{field} is .*choose"):
+        run(tiny_dataset, runs, replace(SETTINGS, **change))
+
+
+def test_weights_that_a_last_step_has_ruined_are_not_kept(tiny_dataset, tmp_path, monkeypatch):
+    fit = training.fit
+
+    def ruined(model, *arguments, validate, **options):
+        def validate_ruined(model):
+            torch.nn.init.constant_(next(model.decoder.parameters()), torch.nan)
+            return validate(model)
+
+        return fit(model, *arguments, validate=validate_ruined, **options)
+
+    monkeypatch.setattr(training, "fit", ruined)
+    with pytest.raises(FloatingPointError, match="validation loss is nan: lower the learning rate"):
+        run(tiny_dataset, tmp_path)
+    assert not list(tmp_path.glob("*.json"))
+
+
 def test_the_last_validation_is_that_of_the_results(finished) -> None:
     record, _ = finished
     last = {k: v for k, v in record.history[-1]["validation"].items() if k != "loss"}

@@ -89,6 +89,7 @@ def train(
         scheduler=scheduler,
         validate=validate,
         checkpoint=checkpoint,
+        key=options.pop("key", "points"),
         checkpoint_seconds=0,
         **options,
     )
@@ -414,6 +415,17 @@ def test_samples_are_asked_for_in_the_stated_order() -> None:
     assert seen == [[f"point-{index}" for _, index in batch] for batch in batches]
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_fault_of_the_input_reads_alike_wherever_it_is_found(workers) -> None:
+    class Broken(Points):
+        def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
+            raise InputError("00001.jpg: cannot be decoded; give another copy")
+
+    with pytest.raises(InputError) as caught:
+        train_line(Broken(), rate=0.1, batch_size=2, workers=workers)
+    assert str(caught.value) == "00001.jpg: cannot be decoded; give another copy"
+
+
 def test_worker_processes_change_nothing(uninterrupted) -> None:
     assert_same(train(workers=2), uninterrupted)
 
@@ -489,12 +501,21 @@ def test_integers_are_summed_and_floats_averaged() -> None:
         assert entry["device_seconds"] == pytest.approx(devices * entry["seconds"], abs=0.01)
 
 
+def test_a_checkpoint_needs_a_key_or_another_run_could_take_it(tmp_path) -> None:
+    with pytest.raises(InputError, match="key is empty: name the run"):
+        train(tmp_path / "state.pt", key="")
+
+
 def test_a_precision_that_the_device_has_not_is_refused() -> None:
     code = "from hw3.training import make_accelerator; make_accelerator('fp16')"
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert "InputError: mixed_precision is fp16: this device has none; choose auto" in done.stderr
+
+
+def test_a_run_in_fp16_predicts_in_what_a_cpu_has() -> None:
+    assert training.accelerator_to_predict("fp16").mixed_precision == "no"
 
 
 def test_validate_sees_the_model_in_evaluation_mode_and_its_values_are_kept() -> None:
@@ -586,6 +607,7 @@ def train_in_parallel(folder: Path, rank: int, world: int, interrupted: bool) ->
             accelerator=accelerator,
             validate=validate,
             checkpoint=folder / f"{norm}.pt",
+            key="points",
         )
         return history, model.state_dict()
 

@@ -79,6 +79,15 @@ def test_other_types_and_empty_batches_take_the_direct_way() -> None:
     assert layer.double()(torch.zeros(1, 3, 8, 8, dtype=torch.float64)).dtype == torch.float64
 
 
+def test_a_second_derivative_is_refused_not_wrong() -> None:
+    network = nn.Sequential(nn.Conv2d(128, 128, 3, padding=1))
+    use_winograd(network)
+    images = torch.rand(1, 128, 6, 6, requires_grad=True)
+    (gradient,) = torch.autograd.grad(network(images).square().sum(), images, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.square().sum().backward()
+
+
 def test_only_layers_of_the_right_kind_are_replaced_and_keep_their_weights() -> None:
     wide = nn.Conv2d(128, 128, 3, padding=1)
     others = [
@@ -87,6 +96,7 @@ def test_only_layers_of_the_right_kind_are_replaced_and_keep_their_weights() -> 
         nn.Conv2d(128, 128, 3, padding=1, stride=2),
         nn.Conv2d(128, 128, 3, padding=2, dilation=2),
         nn.Conv2d(128, 128, 3, padding=1, groups=2),
+        nn.Conv2d(128, 128, 3, padding=1, padding_mode="reflect"),
         nn.Conv2d(128, 128, 3),
         nn.Conv2d(128, 128, 1),
     ]

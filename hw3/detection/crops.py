@@ -31,6 +31,8 @@ class CropSamples(torch.utils.data.Dataset):
         seed: of the draws.
         false_alarms: (image id, box xyxy in its pixels) of places that were taken for signs.
         hard_share: share of the crops that are laid around one of these, if there are any.
+        padded: whether crops of images that are smaller are filled up with black below and right,
+            as tiles are in `hw3.detection.tiles.predict_tiled`.
 
     Example:
         >>> from PIL import Image
@@ -56,6 +58,7 @@ class CropSamples(torch.utils.data.Dataset):
         seed: int,
         false_alarms: Sequence[tuple[int, Sequence[float]]] = (),
         hard_share: float = 0.0,
+        padded: bool = False,
     ) -> None:
         number = {image_id: index for index, image_id in enumerate(dataset.image_ids)}
         self.dataset, self.indices = dataset, [number[image_id] for image_id in image_ids]
@@ -66,7 +69,7 @@ class CropSamples(torch.utils.data.Dataset):
         self.pools = [pools[label] for label in sorted(pools)]
         self.false_alarms = [(number[image_id], np.array(box)) for image_id, box in false_alarms]
         self.crop_size, self.sign_share, self.seed = crop_size, sign_share, seed
-        self.hard_share = hard_share
+        self.hard_share, self.padded = hard_share, padded
         self.count = crops if crop_size else len(self.indices)
         self.augmentation = augmentation
         if not self.pools:
@@ -90,6 +93,9 @@ class CropSamples(torch.utils.data.Dataset):
         boxes, kept = cut_boxes(self.dataset.boxes_xyxy[chosen], window)
         if self.augmentation is not None:
             image = self.augmentation(image, epoch, index)
+        if self.padded and self.crop_size:
+            missing = [(0, self.crop_size - side) for side in image.shape[:2]]
+            image = np.pad(image, (*missing, (0, 0)))
         return {
             "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
             "boxes": torch.from_numpy(boxes),

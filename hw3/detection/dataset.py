@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from tqdm import tqdm
 
 from hw3.archives import download, unpack
 from hw3.errors import InputError
+from hw3.pictures import read_picture
 from hw3.records import write_atomically
 
 ARCHIVE = "https://sid.erda.dk/public/archives/ff17dc924eba88d5d01a807357d6614c/FullIJCNN2013.zip"
@@ -83,7 +84,7 @@ class GtsdbDataset:
             >>> read_gtsdb(folder).image(0)[0, 0].tolist()
             [255, 0, 0]
         """
-        return read_image(self.paths[index])
+        return read_picture(self.paths[index])
 
     def only(self, group: str) -> "GtsdbDataset":
         """The same images, with the signs of one group alone.
@@ -135,29 +136,6 @@ class GtsdbDataset:
             "images_without_signs": sum(signs[image_id] == 0 for image_id in image_ids),
             "signs": self.counts(image_ids),
         }
-
-
-def read_image(path: Path, upright: bool = False) -> np.ndarray:
-    """(height, width, 3) uint8 RGB; an InputError if the file cannot be decoded to it.
-
-    Args:
-        path: of any colour or grey image with 8 bits a channel.
-        upright: whether to turn it as a camera has noted (EXIF).
-
-    Example:
-        >>> Image.new("L", (64, 48), 7).save(folder / "road.png")
-        >>> image = read_image(folder / "road.png")
-        >>> image.shape, image[0, 0].tolist()
-        ((48, 64, 3), [7, 7, 7])
-    """
-    try:  # by Pillow, because OpenCV passes half a JPEG off as a whole one
-        with Image.open(path) as image:
-            if image.mode.startswith("I") or image.mode == "F":
-                raise ValueError(f"mode {image.mode}, not 8 bits a channel")
-            turned = ImageOps.exif_transpose(image) if upright else image
-            return np.array(turned.convert("RGB"))
-    except Exception as error:  # Pillow's decoders raise many kinds; all mean: unreadable
-        raise InputError(f"{path}: cannot be decoded ({error}); give another copy") from None
 
 
 def group_of(class_id: int) -> int:
@@ -249,10 +227,11 @@ def fetch_gtsdb(source: str, folder: Path) -> Path:
         'FullIJCNN2013'
         >>> root = fetch_gtsdb("download", folder)  # doctest: +SKIP
     """
-    if (path := Path(source).expanduser()).is_dir():
-        return path
+    path = Path(source).expanduser()
     if source == "download":
         path = download(ARCHIVE, folder / ARCHIVE.rsplit("/", 1)[-1])
+    if path.is_dir():
+        return path
     if not path.is_file():
         raise InputError(f"{source}: give `download`, the archive FullIJCNN2013.zip, or a folder")
     return unpack(path, folder, "FullIJCNN2013")
@@ -310,7 +289,7 @@ def _size(path: Path, faults: list[str]) -> tuple[int, int] | None:
         if path.stat().st_size < needed:
             raise ValueError("it is truncated")
         return height, width
-    except Exception as error:  # as in `read_image`
+    except Exception as error:  # as in `read_picture`
         faults.append(f"{path.name}: cannot be read: {error}")
         return None
 

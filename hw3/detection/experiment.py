@@ -23,7 +23,6 @@ from hw3.detection.dataset import (
     GtsdbDataset,
     fetch_gtsdb,
     read_gtsdb,
-    read_image,
     split_official,
     split_random,
 )
@@ -32,6 +31,7 @@ from hw3.detection.models import Detections, build_faster_rcnn, build_ssd300, pr
 from hw3.detection.simulate import simulate_gtsdb
 from hw3.detection.tiles import predict_tiled
 from hw3.errors import InputError
+from hw3.pictures import read_picture
 from hw3.profiles import (
     DetectionSettings,
     FasterRcnnSettings,
@@ -134,6 +134,7 @@ def run(
         >>> len(record.evidence["truths"]), sorted(record.results)[:2]
         (2, ['ap', 'ap50'])
     """
+    settings.check()
     if settings.hard_share and settings.score_threshold > ALARM_SCORE:
         fault = f"score_threshold is {settings.score_threshold}"
         raise InputError(f"{fault}: with a hard_share, choose at most {ALARM_SCORE}")
@@ -231,8 +232,11 @@ def detect(settings: DetectionSettings, model: nn.Module, image: np.ndarray) -> 
     device = next(model.parameters()).device
     pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
     pixels = pixels.to(device).float() / 255
-    tiled = isinstance(settings, SsdSettings) and settings.tiles
-    return predict_tiled(model, pixels) if tiled else predict(model, pixels)
+    return predict_tiled(model, pixels) if _tiled(settings) else predict(model, pixels)
+
+
+def _tiled(settings: DetectionSettings) -> bool:
+    return isinstance(settings, SsdSettings) and settings.tiles
 
 
 def evidence(
@@ -376,7 +380,7 @@ def predict_evidence(record: RunRecord, source: str, weights: Path) -> dict[str,
         raise InputError(f"{source}: these are not the data of record {record.name}")
     settings = settings_of(record)
     dataset = _of_interest(settings, dataset)
-    accelerator = training.make_accelerator(settings.mixed_precision)
+    accelerator = training.accelerator_to_predict(settings.mixed_precision)
     model = runs.trained(build(settings, "random"), weights, accelerator)
     return evidence(settings, model, dataset, record.data["split"]["test"], accelerator)
 
@@ -389,7 +393,8 @@ def predict_files(
     The first holds all detections, the second shows those with a score of at least `DRAWN_SCORE`.
 
     Args:
-        paths: colour images of any size.
+        paths: colour images of any size. In tiles, SSD300 loses signs that are wider than
+            `hw3.detection.tiles.OVERLAP`: no tile holds them whole.
         record: of the run that made the weights.
         weights: safetensors file.
         folder: where to write.
@@ -410,9 +415,9 @@ def predict_files(
     """
     settings = settings_of(record)
     runs.check_weights(record, weights)
-    images = runs.read_all(paths, partial(read_image, upright=True))
+    images = runs.read_all(paths, partial(read_picture, upright=True))
     targets = runs.outputs(paths, folder, ("_signs.json", "_boxes.png"))
-    accelerator = training.make_accelerator(settings.mixed_precision)
+    accelerator = training.accelerator_to_predict(settings.mixed_precision)
     model = runs.trained(build(settings, "random"), weights, accelerator)
     for number, (path, image) in enumerate(images.items()):
         with accelerator.autocast():
@@ -470,6 +475,7 @@ def _train(
             seed=settings.seed,
             false_alarms=alarms,
             hard_share=settings.hard_share,
+            padded=_tiled(settings),
         )
         record.history = _fit(
             settings, model, samples, accelerator, workers, record.key, checkpoint

@@ -112,7 +112,7 @@ def ap_by_threshold(runs: dict[str, RunRecord]) -> Figure:
     """
     with report_style():
         figure, axes = plt.subplots(figsize=(6.5, 3.2))
-        for (title, record), color in zip(runs.items(), (TRAINED, MUTED), strict=False):
+        for (title, record), color in zip(runs.items(), (TRAINED, MUTED)[: len(runs)], strict=True):
             _curve(axes, title, record, color)
         axes.legend(loc="lower left", labelcolor="linecolor")
     return figure
@@ -241,7 +241,7 @@ def error_costs(panels: dict[str, dict[str, dict[str, float]]]) -> Figure:
         )
         for own, (title, detectors) in zip(axes[0], panels.items(), strict=True):
             height = 0.8 / len(detectors)
-            colors = zip(detectors.items(), (TWO_STAGE, ONE_STAGE), strict=False)
+            colors = zip(detectors.items(), (TWO_STAGE, ONE_STAGE)[: len(detectors)], strict=True)
             for number, ((name, lost), color) in enumerate(colors):
                 places = np.arange(len(lost)) + (number - (len(detectors) - 1) / 2) * height
                 bars = own.barh(places, list(lost.values()), height, color=color, label=name)

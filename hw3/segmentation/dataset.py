@@ -24,6 +24,8 @@ import torch
 from tqdm import tqdm
 
 from hw3.errors import InputError
+from hw3.pictures import read_picture
+from hw3.records import code_sha256
 from hw3.segmentation.augment import Augmentation
 
 KAGGLE_NAME = "mateuszbuda/lgg-mri-segmentation"
@@ -31,7 +33,7 @@ THREADS = os.cpu_count() or 1
 ARRAYS = ("images", "masks", "native_masks")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LggDataset:
     """All slices, sorted by patient and slice.
 
@@ -124,7 +126,7 @@ def read_lgg(folder: Path, *, size: int, cache: Path) -> LggDataset:
         folder: `kaggle_3m` or its parent. The archive's second copy of the patients, one level
             down, is not read. Files beside the patients' folders are ignored.
         size: side in pixels of `images` and `masks`; divisible by 16.
-        cache: folder for decoded arrays, keyed by content and size.
+        cache: folder for decoded arrays, keyed by content, size and code.
 
     Raises:
         InputError: with all faults of all files, each with its path: no slices at all, an image
@@ -142,7 +144,8 @@ def read_lgg(folder: Path, *, size: int, cache: Path) -> LggDataset:
         raise InputError(f"image_size is {size}: choose a multiple of 16, such as 128 or 256")
     pairs, faults = _pair_files(folder)
     fingerprint = _fingerprint(pairs)
-    entry = cache / f"lgg-{fingerprint[:16]}-{size}"
+    code = code_sha256(Path(__file__))  # other code may decode otherwise
+    entry = cache / f"lgg-{fingerprint[:16]}-{size}-{code[:8]}"
     if faults or not entry.exists():
         _decode(pairs, size, entry, faults)
     index = json.loads((entry / "index.json").read_text())
@@ -365,23 +368,29 @@ def fetch_lgg(source: str, folder: Path) -> Path:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """One TIFF or PNG slice as (height, width, 3) uint8; a single channel is repeated.
+    """One slice as (height, width, 3) uint8; a single channel is repeated.
+
+    Args:
+        path: of a TIFF, or of another picture, see `hw3.pictures.read_picture`.
 
     Raises:
-        InputError: if it cannot be decoded, or is anything else.
+        InputError: if it cannot be decoded, or has other channels or values.
 
     Example:
         >>> tifffile.imwrite(folder / "slice.tif", np.zeros((4, 5), np.uint8))
         >>> read_image(folder / "slice.tif").shape
         (4, 5, 3)
     """
-    image = _read_tiff(path) if path.suffix.lower() in (".tif", ".tiff") else _read_other(path)
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        return read_picture(path)
+    image = _read_tiff(path)
     image = image[..., None] if image.ndim == 2 else image
     if image.shape[2:] == (1,):
         image = np.repeat(image, 3, axis=2)
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
         found = f"{image.shape} {image.dtype}"
-        raise InputError(f"{path}: image is {found}; expected (height, width, 3) uint8, not empty")
+        expected = "expected (height, width, 3) uint8, not empty; convert it to 8-bit RGB"
+        raise InputError(f"{path}: image is {found}; {expected}")
     return image
 
 
@@ -402,7 +411,8 @@ def _patients_folder(folder: Path) -> Path:
     for candidate in (folder / "kaggle_3m", folder, folder / "lgg-mri-segmentation/kaggle_3m"):
         if candidate.is_dir() and next(candidate.glob("*/*.tif"), None):
             return candidate
-    raise InputError(f"{folder}: no kaggle_3m/<patient>/<patient>_<slice>.tif found in it")
+    fault = "no kaggle_3m/<patient>/<patient>_<slice>.tif found in it"
+    raise InputError(f"{folder}: {fault}; give the folder that holds kaggle_3m")
 
 
 def _pair_files(folder: Path) -> tuple[list[tuple[Path, Path]], list[str]]:
@@ -536,17 +546,6 @@ def _read_tiff(path: Path) -> np.ndarray:
     if photometric not in ("MINISBLACK", "RGB"):  # tifffile gives palette indices, inverted grey
         raise InputError(f"{path}: photometric is {photometric}; convert it to RGB or MINISBLACK")
     return pixels
-
-
-def _read_other(path: Path) -> np.ndarray:
-    try:
-        image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if path.is_file() else None
-    except Exception as error:  # such as more pixels than OpenCV takes
-        reason = str(error).strip()
-        raise InputError(f"{path}: cannot be decoded ({reason}); give another copy") from None
-    if image is None:
-        raise InputError(f"{path}: no such image, or not one that can be decoded")
-    return image[..., ::-1] if image.ndim == 3 else image
 
 
 def _parts(train: np.ndarray, validation: np.ndarray, test: np.ndarray) -> dict[str, np.ndarray]:

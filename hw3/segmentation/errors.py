@@ -149,7 +149,7 @@ def predict_averaged(model: nn.Module, images: np.ndarray, native: tuple[int, in
 def surface_distances(
     predicted: np.ndarray, mask: np.ndarray, tolerance: float
 ) -> tuple[float, float] | None:
-    """95 % Hausdorff distance in pixels, and surface Dice (Nikolov et al. 2018).
+    """95 % Hausdorff distance in pixels, and surface Dice (Nikolov et al. 2021).
 
     Outlines are the pixels of a mask with a neighbour, left, right, above or below, outside it. The
     first is the larger of the two directions' 95th percentiles of the distance from one outline to

@@ -1,6 +1,7 @@
 """Question 1 from data to record: prepare, train, score, find again."""
 
 import inspect
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -109,6 +110,7 @@ def run(
         >>> {part: results["slices"] for part, results in record.results.items()}
         {'train': 28, 'validation': 4, 'test': 4}
     """
+    settings.check()
     if dataset.images.shape[1] != settings.image_size:
         raise InputError(
             f"image_size is {settings.image_size}, but the data set was decoded at "
@@ -236,7 +238,7 @@ def build(settings: SegmentationSettings, encoder_weights: str) -> UNetVGG16:
 
 
 def train_step(model: nn.Module, batch: dict[str, Any], loss: Any) -> dict[str, Tensor]:
-    """One forward pass: the loss, and the counts and batch means that figure 1.4 draws.
+    """One forward pass: the loss, and the counts from which figure 1.4 is drawn.
 
     Example:
         >>> from hw3.profiles import SMOKE
@@ -451,7 +453,7 @@ def restore(
     dataset = read_lgg(fetch_lgg(source, folder), size=settings.image_size, cache=folder / "cache")
     if dataset.fingerprint != record.data["fingerprint"]:
         raise InputError(f"{source}: these are not the data of record {record.name}")
-    accelerator = training.make_accelerator(settings.mixed_precision)
+    accelerator = training.accelerator_to_predict(settings.mixed_precision)
     model = runs.trained(build(settings, "random"), weights, accelerator)
     return model, dataset, split_of(settings, dataset), accelerator
 
@@ -514,7 +516,7 @@ def predict_files(
     runs.check_weights(record, weights)
     images = runs.read_all(paths, read_image)
     targets = runs.outputs(paths, folder, ("_predicted.png", "_overlay.png"))
-    accelerator = training.make_accelerator(settings.mixed_precision)
+    accelerator = training.accelerator_to_predict(settings.mixed_precision)
     model = runs.trained(build(settings, "random"), weights, accelerator)
     folder.mkdir(parents=True, exist_ok=True)
     for path, image in images.items():
@@ -538,6 +540,8 @@ def _validate(
     counts, value = count(model, dataset, indices, accelerator, batch_size=batch_size, loss=loss)
     result = scores(counts, batch_size=batch_size)
     kept = ("dice", "iou", "accuracy", "dice_batch_mean", "iou_batch_mean")
+    if not math.isfinite(value):  # the last step of an epoch may have ruined the weights
+        raise FloatingPointError(f"the validation loss is {value}: lower the learning rate")
     return {"validation": {"loss": value} | {name: result[name] for name in kept}}
 
 

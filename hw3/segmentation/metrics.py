@@ -282,7 +282,7 @@ def _by_patient(counts: SliceCounts, triple: np.ndarray) -> np.ndarray:
 
 def _ratio(hits: np.ndarray, errors: np.ndarray) -> np.ndarray:
     total = hits + errors
-    return np.where(total > 0, hits / np.maximum(total, 1), 1.0)
+    return np.where(total > 0, hits / np.where(total > 0, total, 1), 1.0)
 
 
 def _mean(values: np.ndarray) -> float | None:
