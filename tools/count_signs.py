@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 
+from hw3 import records
 from hw3.detection.dataset import GtsdbDataset, read_gtsdb, split_official, split_random
 from hw3.errors import InputError
 
@@ -28,6 +29,7 @@ def main() -> None:
     made = {
         "source": "GTSDB, gt.txt of FullIJCNN2013 as published",
         "made_by": "python tools/count_signs.py",
+        "commit": records.provenance()["commit"],
         "random_split_seed": SEED,
         "notices": dataset.notices,
         "counts": counts,

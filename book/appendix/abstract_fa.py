@@ -89,10 +89,10 @@ HTML(
 راهنمایی را در عکس‌های مجموعهٔ <bdi>GTSDB</bdi> پیدا می‌کنند. میانگین دقت (<bdi>AP</bdi>) در آستانهٔ <bdi>IoU</bdi> برابر
 {number(detection["iou_threshold"], 1)}، روی {number(len(ssd300.data["split"]["test"]), 0)} عکس آزمون رسمی، برای
 <bdi>Faster R-CNN</bdi> {with_interval(faster_rcnn.results, "ap50")} و برای <bdi>SSD300</bdi>
-{with_interval(ssd300.results, "ap50")} است. با آموزش طولانی‌تر، هر کدام یک بار، این دو به
+{with_interval(ssd300.results, "ap50")} است. با آموزش طولانی‌تر، از بذری دیگر، این دو به
 {with_interval(longer[0].results, "ap50")} و {with_interval(longer[1].results, "ap50")} می‌رسند. عددهای گزارش اصلی، پس از کنار گذاشتن کلاس پس‌زمینه از
 میانگین، {number(detection["two_stage"]["corrected_over_4_classes"])} و
-{number(detection["one_stage"]["corrected_over_4_classes"])} هستند. این دو را نمی‌توان یک‌به‌یک سنجید: گزارش عکس‌های آزمون دیگری
+{number(detection["one_stage"]["corrected_over_4_classes"])} هستند. این عددها را نمی‌توان یک‌به‌یک با عددهای ما سنجید: گزارش عکس‌های آزمون دیگری
 داشته و شبکه‌هایش بزرگ‌تر بوده‌اند؛ آموزش در این‌جا از جاده‌های شبیه‌سازی‌شده آغاز شده است؛ و تنظیم‌ها پس از شمردن
 خطاهای اجراهای پیشین روی همین عکس‌های آزمون عوض شده‌اند، که نتیجه را کمی بهتر از واقع نشان می‌دهد.</p>
 

@@ -59,7 +59,7 @@ runs = {
 # %% [markdown]
 # ## Runs
 #
-# Hours are those of the training steps, on a machine that may have done other work as well. The short runs of {doc}`../q3/3_7_augmentation` and of the sections after it are described there, each with one of its commands.
+# Hours are those of the training steps, on a machine that may have done other work as well. The short runs of {doc}`../q3/3_7_augmentation` and of the sections after it are described there, each with one of its commands; those of {doc}`../q3/3_12_seeds` have the commands of the runs of the same names here.
 
 # %% tags=["hide-input"]
 table(
@@ -71,7 +71,7 @@ table(
             run.settings["split"],
             run.seed,
             str(timedelta(seconds=round(run.seconds_training))),
-            f"{run.seconds_per_image:.2f}",
+            f"{run.seconds_per_image:.2g}",
             f"{run.hardware['count']} × {run.hardware['device']}",
             run.versions["torch"],
             run.commit[:10],
@@ -83,7 +83,7 @@ table(
 # %% [markdown]
 # ## Commands
 #
-# Check out the commit, put the data where `HW3_DATA` says and the start weights where the command names them, and type what follows. Names in a command are those of the time; a file may have been given another since. `start_*.safetensors` are in `hw3/detection`, or made by the runs of these names below (the kept files are in half precision, so that they have another SHA-256 than the runs' own); `vgg16_features.safetensors` holds the convolutions of VGG16 trained on ImageNet, in place of which `imagenet` downloads torchvision's; another run's weights are made by its command.
+# Check out the commit, put the data where `HW3_DATA` says, or in the folder that `--data` names, and the start weights where the command names them; take the Python of the environment (`.venv/bin/python`), and type what follows. Names in a command are those of the time; a file may have been given another since. `start_*.safetensors` are in `hw3/detection`, or made by the runs of these names below (the kept files are in half precision, so that they have another SHA-256 than the runs' own); `vgg16_features.safetensors` holds the convolutions of VGG16 trained on ImageNet, in place of which `imagenet` downloads torchvision's; another run's weights are made by its command.
 
 # %% tags=["hide-input"]
 Markdown("\n\n".join(f"**{name}**\n\n{command(run)}" for name, run in runs.items()))

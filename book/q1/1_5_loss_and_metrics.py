@@ -76,7 +76,7 @@ environment(profile)
 table(
     ["perfect prediction of", "Dice", "the report's formula"],
     [
-        [f"{area} pixels", float(dice(area, 0, 0)), area**2 / (2 * area)]
+        [f"{area} pixel{'s' * (area > 1)}", float(dice(area, 0, 0)), area**2 / (2 * area)]
         for area in (1, 10, 100, 1000)
     ],
 )

@@ -139,12 +139,12 @@ found, theirs = as_reported.results["validation"], report["validation"]
 late = [epoch["validation"]["dice_batch_mean"] for epoch in as_reported.history[-11:]]
 jump = max(abs(after - before) for before, after in itertools.pairwise(late))
 Markdown(
-    "**The report's validation scores can be had by its recipe.** Ours differ by "
+    "**The report's validation Dice and IoU can be had by its recipe.** Ours differ by "
     f"{found['dice_batch_mean'] - theirs['dice']:+.4f} in Dice and {found['iou_batch_mean'] - theirs['iou']:+.4f} in IoU, as "
     f"means over batches. In its last ten epochs that Dice goes up or down by as much as {jump:.3f} from one to the next, and other slices would change it "
-    f"as well: pooled, with its 95 % interval over patients, it is {with_interval(found['dice'], found['dice_interval'])}. Two values do not come back. "
-    "The accuracy cannot be compared, as is shown next. And the report's Dice in training, "
-    f"{report['train']['dice']}, is well above ours, {as_reported.history[-1]['train']['dice']:.4f}: it fitted what it trained on more closely, where {{numref}}`fig-1-4` shows ours level with validation. "
+    f"as well: pooled, with its 95 % interval over patients, it is {with_interval(found['dice'], found['dice_interval'])}. The others do not come back. "
+    "The accuracy cannot be compared, as is shown next. And the report's scores in training are well above ours, with a Dice of "
+    f"{report['train']['dice']} for {as_reported.history[-1]['train']['dice']:.4f}: it fitted what it trained on more closely, where {{numref}}`fig-1-4` shows ours level with validation. "
     "Milder transforms, or ones drawn once and not in every epoch, could do that; the report does not say."
 )
 
@@ -233,10 +233,10 @@ table(
 again, before = (run.results["validation"]["dice"] for run in (scored_again, fourth))
 Markdown(
     "The second and the third run outline tumours better than the first, and leave fewer slices without tumour empty: a score "
-    "that counts those slices as 1 when they are left empty ranks the first above them. The fourth is ahead in both. For the last "
+    "that counts those slices as 1 when they are left empty ranks the first above them. The fourth is ahead by both scores, though it leaves fewer such slices empty than the first, too. For the last "
     "rows of both tables each slice was looked at in eight ways, turned and mirrored, and the probabilities were averaged: "
     "{doc}`../q3/3_4_segmentation_errors` tests what that adds.\n\nThe slices are a near-lossless copy. The machine with the "
-    "GPU unpacked it anew, and its files differ from those on the other machine, in what was not looked into; every slice has as many tumour pixels "
+    "GPU unpacked it anew, and its files differ from those on the other machine; how was not looked into. Every slice has as many tumour pixels "
     "in both. To compare like with like, the fourth run's weights were scored again on the CPU and its "
     f"files: a pooled validation Dice of {again:.4f}, where the GPU found {before:.4f}. The row “fourth − third” takes these, "
     "and so do the eight looks."
@@ -270,4 +270,4 @@ Markdown(
 # %% [markdown]
 # ## What this section showed
 #
-# The same call trains on simulated slices and on real ones, on a CPU and on a GPU, and leaves a record of each. By the report's recipe the report's validation scores come back; a recipe with crops, cross-entropy beside the Dice loss, a falling learning rate and more pictures brings more. All are scored on slices of patients they also trained on; {doc}`../q3/3_8_leakage` measures what that is worth.
+# The same call trains on simulated slices and on real ones, on a CPU and on a GPU, and leaves a record of each. By the report's recipe the report's validation Dice and IoU come back; a recipe with crops, cross-entropy beside the Dice loss, a falling learning rate and more pictures brings more. All are scored on slices of patients they also trained on; {doc}`../q3/3_8_leakage` measures what that is worth.

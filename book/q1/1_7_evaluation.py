@@ -144,6 +144,7 @@ Markdown(
     f"{report['without_tumour']} without tumour was given a false mask, and {report['found']} of "
     f"{report['with_tumour']} with tumour were found. On all {test['slices']} real test slices:\n\n"
     + "\n".join(told)
+    + "\n\nA slice is noticed if any pixel of it is marked, wherever that lies."
 )
 
 # %% tags=["hide-input"]

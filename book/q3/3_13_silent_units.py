@@ -163,4 +163,4 @@ comparison.found_by_group(second_run)
 # %% [markdown]
 # ## What this section showed
 #
-# A detector whose box head has fallen silent still proposes boxes, and so looks half right: its average precision hides a fault that a count of silent units shows at once. Features that are far too large for the layers behind them are the likely cause; BatchNorm in the pyramid or a lower learning rate keeps units alive. The second run changed several things at once, so that what each of them brought is not known.
+# A detector whose box head has fallen silent still proposes boxes, and so looks half right: its average precision hides a fault that a count of silent units shows at once. Features that are far too large for the layers behind them are the likely cause; a lower learning rate keeps more units of both layers alive, and BatchNorm in the pyramid all of the first, but not of the second. The second run changed several things at once, so that what each of them brought is not known.

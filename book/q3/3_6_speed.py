@@ -4,7 +4,7 @@
 # [![Open in Colab](../_static/colab.svg)](https://colab.research.google.com/)
 #
 # This section asks how much of the machine's arithmetic training uses, and how it can use more.
-# A method of 2016 makes the networks of this book train faster on a processor, with the same results.
+# A method of 2016 makes three networks of full width train faster on a processor, with the same results.
 
 # %% tags=["hide-input"]
 # Set-up: does nothing outside Google Colab, and touches neither torch nor numpy.
@@ -156,4 +156,4 @@ Markdown(
 # %% [markdown]
 # ## What this section showed
 #
-# Computed by Winograd's method, wide convolutions take less time, and each of the networks above trains faster with the same results. Native crops and a narrower network ({doc}`../q2/2_2_two_stage`) save time as well, but they train another network. A GPU trains the U-Net faster by far.
+# Computed by Winograd's method, wide convolutions take less time, and each of the networks above, all of full width, trains faster with the same results. What the narrower ones of this book gain was not timed. Native crops and a narrower network ({doc}`../q2/2_2_two_stage`) save time as well, but they train another network. A GPU trains the U-Net faster by far.
