@@ -121,6 +121,16 @@ def picture_cell(pixels: np.ndarray) -> nbformat.NotebookNode:
     return cell
 
 
+def test_a_caption_calls_real_data_real() -> None:
+    said = "Six images. This page's data, simulated."
+    cells = [nbformat.v4.new_code_cell(metadata={"mystnb": {"figure": {"caption": said}}})]
+    cells.append(nbformat.v4.new_markdown_cell(said))
+    notebooks.call_real(notebook := nbformat.v4.new_notebook(cells=cells))
+    captioned, prose = notebook.cells
+    assert captioned.metadata.mystnb.figure.caption == "Six images. This page's data, real."
+    assert prose.source == said
+
+
 def test_only_heavy_pictures_are_made_lighter() -> None:
     grain = np.random.default_rng(0).integers(0, 60, (400, 500, 4), dtype=np.uint8)
     grain[..., 3] = 255

@@ -30,6 +30,9 @@ from hw3.style import (
 Counts = dict[str, dict[str, int]]
 """Signs by group, then by size."""
 PHOTO_DPI = 150
+BESIDE = {"textcoords": "offset points", "va": "center", "fontsize": 8}
+OFFSETS = (((7, 0), "left"), ((-7, 0), "right"), ((0, -10), "center"), ((0, 10), "center"))
+"""Where a name may stand beside its point, in points, and which of its sides is there."""
 SIZE_LABELS = ("small\n(< 32 px)", "medium\n(32-45 px)", "large\n(> 45 px)")
 
 
@@ -306,23 +309,18 @@ def minutes(
             axes.axhline(own, color=MUTED, linewidth=1, linestyle=":")
             place = {"xycoords": axes.get_yaxis_transform(), "ha": "right", "va": "bottom"}
             axes.annotate(name, (1, own), color=MUTED, fontsize=8, **place)
-        for number, (name, runs) in enumerate(recipes.items()):
+        groups = []
+        for name, runs in recipes.items():
             label, color = detectors[runs[0].settings["model"]]
             times = [sum(own.device_minutes for own in chain(run, known)) for run in runs]
             points = list(zip(times, (run.results["ap50"] for run in runs), strict=True))
             own_devices = [run.hardware["device"] for run in runs]
-            left = number % 2 == 1  # neighbours in the order are often neighbours in the figure
-            alone = len(runs) == 1  # its name stands below, where it can lie on no line
-            place = (0, -9) if alone else (-7 if left else 7, 0)
-            side = "center" if alone else "right" if left else "left"
-            beside = {"textcoords": "offset points", "color": color, "fontsize": 8}
             for device in dict.fromkeys(own_devices):
                 near = [own for own, at in zip(points, own_devices, strict=True) if at == device]
                 style = {"s": 26, "alpha": 0.8, "marker": markers[device], "zorder": 3}
                 axes.scatter(*zip(*near, strict=True), color=color, label=label, **style)
                 axes.plot(*zip(*near, strict=True), color=color, linewidth=1)
-                at = min(near) if left else max(near)
-                axes.annotate(name.split(", ")[-1], at, place, ha=side, va="center", **beside)
+                groups.append((name.split(", ")[-1], near, color))
         for device, marker in markers.items() if len(markers) > 1 else ():
             axes.plot([], [], marker, color=MUTED, label=device)
         handles = dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
@@ -336,7 +334,28 @@ def minutes(
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xticks([5, 10, 20, 50, 100, 200])
         axes.margins(x=0.15)
+        _label_beside(axes, groups)
     return figure
+
+
+def _label_beside(axes: Axes, groups: list[tuple[str, list[tuple[float, float]], str]]) -> None:
+    """Each name beside one of its points, where it covers least of points and other names."""
+    axes.figure.canvas.draw()  # before it, nothing has a place
+    points = axes.transData.transform([point for _, near, _ in groups for point in near])
+    taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in points]
+    taken += [text.get_window_extent() for text in axes.texts]
+    for name, near, color in groups:
+        places = [
+            axes.annotate(name, point, offset, ha=side, color=color, **BESIDE)
+            for point in near
+            for offset, side in OFFSETS
+        ]
+        boxes = [place.get_window_extent() for place in places]
+        covered = [box.count_overlaps(taken) for box in boxes]
+        best = covered.index(min(covered))
+        taken.append(boxes[best])
+        for place in (*places[:best], *places[best + 1 :]):
+            place.remove()
 
 
 def coverage(boxes_xyxy: np.ndarray, covered: dict[str, np.ndarray], signs: int = 40) -> Figure:
