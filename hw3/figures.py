@@ -27,19 +27,18 @@ def learning_curves(
         ['0', '30', '600']
     """
     places = {amount: place for place, amount in enumerate(sorted(set().union(*starts.values())))}
-    highest = max(starts, key=lambda title: starts[title][max(starts[title])])
     with report_style():
         figure, axes = plt.subplots(figsize=(6.5, 3.4))
         looks = ((TRAINED, "full"), (MUTED, "full"), (MUTED, "none"))[: len(starts)]
-        for (title, scores), (color, fill) in zip(starts.items(), looks, strict=True):
-            at = [places[amount] for amount in sorted(scores)]
+        for number, ((title, scores), (color, fill)) in enumerate(
+            zip(starts.items(), looks, strict=True)
+        ):
+            aside = 0.08 * (number - (len(starts) - 1) / 2)  # so that no interval hides another
+            at = [places[amount] + aside for amount in sorted(scores)]
             values, intervals = zip(*(scores[amount] for amount in sorted(scores)), strict=True)
             axes.vlines(at, *zip(*intervals, strict=True), color=color, linewidth=2, alpha=0.5)
-            size = 6 if fill == "full" else 11  # a ring that shows around a full point
-            axes.plot(at, values, "o-", color=color, fillstyle=fill, markersize=size)
-            away, side = (8, "bottom") if title == highest else (-8, "top")
-            beside = {"textcoords": "offset points", "ha": "right", "va": side, "color": color}
-            axes.annotate(title, (at[-1], values[-1]), (-4, away), **beside)
+            axes.plot(at, values, "o-", color=color, fillstyle=fill, label=title)
+        axes.legend(loc="lower right", labelcolor="linecolor")
         axes.set_xticks(list(places.values()), list(map(str, places)))
         axes.set(xlabel=unit, ylabel=measure, ylim=(0, 1.02))
     return figure

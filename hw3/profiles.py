@@ -19,8 +19,8 @@ NARROWEST = 1 / 64
 """Share of a backbone's channels; below it the first layer would have none."""
 TILE = 300
 """Side in pixels of what SSD300 looks at."""
+# Where `tools/start_weights.py` keeps weights. No description: it would show this machine's path.
 DETECTION = Path(__file__).parent / "detection"
-"""Holds the starting weights that `tools/start_weights.py` keeps."""
 
 
 def _check(settings: object, *positive: str) -> None:

@@ -11,7 +11,7 @@ from matplotlib.colors import to_rgb
 TRUE, PREDICTED = "#009E73", "#D55E00"
 """Green for the truth, red for predictions, as in the report, and safe for the colour-blind."""
 PREDICTED_RGB = tuple(round(255 * value) for value in to_rgb(PREDICTED))
-TRAIN, VALIDATION = "#0072B2", "#E69F00"
+TRAIN, VALIDATION = "#0072B2", "#9A6700"
 TWO_STAGE, ONE_STAGE = "#0072B2", "#882255"
 FROZEN, TRAINED, MUTED = "#9AA5B1", "#0072B2", "#5B6570"
 

@@ -24,15 +24,14 @@ def test_learning_curves_stand_at_the_amounts_in_order() -> None:
     assert [own.get_text() for own in axes.get_xticklabels()] == ["0", "30", "100"]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("images", "AP")
     points = [(*line.get_xdata(), *line.get_ydata()) for line in axes.lines]
-    assert points == [(0, 2, 0.5, 0.7), (1, 0.2)]
+    assert points == [(-0.04, 1.96, 0.5, 0.7), (1.04, 0.2)]  # side by side
     bars = [[segment.tolist() for segment in own.get_segments()] for own in axes.collections]
-    assert bars == [[[[0, 0.3], [0, 0.6]], [[2, 0.6], [2, 0.8]]], [[[1, 0.1], [1, 0.3]]]]
-    colours = [line.get_color() for line in axes.lines]
-    assert [(text.get_text(), text.xy, text.get_color()) for text in axes.texts] == [
-        ("simulated", (2, 0.7), colours[0]),
-        ("random", (1, 0.2), colours[1]),
+    at = [[-0.04, 0.3], [-0.04, 0.6]], [[1.96, 0.6], [1.96, 0.8]], [[1.04, 0.1], [1.04, 0.3]]
+    assert bars == [[*at[:2]], [at[2]]]
+    named = [(own.get_text(), own.get_color()) for own in axes.get_legend().get_texts()]
+    assert named == [
+        (title, line.get_color()) for title, line in zip(starts, axes.lines, strict=True)
     ]
-    assert [text.get_va() for text in axes.texts] == ["bottom", "top"]
 
 
 def test_a_third_start_is_hollow_and_a_fourth_has_no_look() -> None:

@@ -76,7 +76,7 @@ def test_still_picture_shows_the_threshold_of_one_half(name, request) -> None:
     html = request.getfixturevalue(name)
     tree = parsed(html)
     assert [cell.text for cell in tree.iter("td")] == cells(html)[50]
-    assert tree.find("label/output").text == "0.50"
+    assert tree.find("label/span/output").text == "0.50"
     assert tree.find("svg").get("viewBox") == "0 0 80 60"
     assert tree.find("svg").get("aria-label") == WORDS["alt"]
     assert tree.find("figcaption").text == WORDS["caption"]

@@ -247,7 +247,7 @@ def errors_by_kind(runs: dict[str, RunRecord], score_threshold: float = 0.5) -> 
         cost = costs(matches, errors)
         columns.append(
             [
-                f"{n:,} ({cost[kind]:.3f})"
+                f"{n:,}\N{NO-BREAK SPACE}({cost[kind]:.3f})"
                 for kind, n in counts(matches, errors, score_threshold).items()
             ]
         )

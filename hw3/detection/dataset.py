@@ -1,7 +1,9 @@
 """GTSDB as its publisher lays it out: found, checked line by line, split.
 
-FullIJCNN2013/00000.ppm ... 00899.ppm     800 x 1360 x 3 uint8
-FullIJCNN2013/gt.txt                      00000.ppm;x1;y1;x2;y2;class_id, one sign a line
+Its files::
+
+    FullIJCNN2013/00000.ppm ... 00899.ppm     800 x 1360 x 3 uint8
+    FullIJCNN2013/gt.txt                      00000.ppm;x1;y1;x2;y2;class_id, one sign a line
 """
 
 import hashlib

@@ -1,7 +1,9 @@
 """LGG as its publisher lays it out: found, checked, decoded once, split.
 
-kaggle_3m/<patient_id>/<patient_id>_<slice_index>.tif        256 x 256 x 3 uint8
-kaggle_3m/<patient_id>/<patient_id>_<slice_index>_mask.tif   256 x 256 uint8, 0 and 255
+Its files::
+
+    kaggle_3m/<patient_id>/<patient_id>_<slice_index>.tif        256 x 256 x 3 uint8
+    kaggle_3m/<patient_id>/<patient_id>_<slice_index>_mask.tif   256 x 256 uint8, 0 and 255
 """
 
 import hashlib
