@@ -107,7 +107,7 @@ def test_found_and_false_alarms_by_group() -> None:
 def test_errors_of_each_run_with_what_they_cost() -> None:
     shown = comparison.errors_by_kind({"first": record("small", images=12), "second": ALL})
     assert shown.split("\n")[0] == "| kind of error | which is | first | second |"
-    assert [(row[0], *row[2:]) for row in cells(shown)] == [
+    assert [(row[0], *map(plain, row[2:])) for row in cells(shown)] == [
         ("classification", "0 (0.000)", "0 (0.000)"),
         ("localisation", "0 (0.000)", "0 (0.000)"),
         ("both", "0 (0.000)", "0 (0.000)"),

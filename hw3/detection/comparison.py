@@ -237,7 +237,7 @@ def errors_by_kind(runs: dict[str, RunRecord], score_threshold: float = 0.5) -> 
         >>> print(errors_by_kind({"one-stage": record}))
         | kind of error | which is | one-stage |
         | :-- | :-- | --: |
-        | classification | on a sign of another group | 1 (1.000) |
+        | classification | on a sign of another group | 1...(1.000) |
         ...
     """
     columns = []
