@@ -44,7 +44,7 @@ if find_spec("google") and find_spec("google.colab"):
         drive.mount(str(CONTENT / "drive"))
     os.chdir(home / FOLDER)
 
-# %%
+# %% tags=["hide-input"]
 from pathlib import Path
 
 from hw3 import records
@@ -91,7 +91,7 @@ sources(segmenters)
 #
 # | property | value |
 # | :-- | :-- |
-# | Networks | {doc}`../q2/2_2_two_stage`: Faster R-CNN with VGG16 or ResNet50 and a feature pyramid; {doc}`../q2/2_3_one_stage`: SSD300 with VGG16, on native tiles; the last run of each with VGG16 has a quarter of its channels; all last runs start from weights of simulated roads |
+# | Networks | {doc}`../q2/2_2_two_stage`: Faster R-CNN with VGG16 or ResNet50 and a feature pyramid; {doc}`../q2/2_3_one_stage`: SSD300 with VGG16, on native tiles; the later runs of each with VGG16 have a quarter of its channels; the later runs of all start from weights of simulated roads, or go on from a run that does |
 # | Input | one photograph of a German road, 8 bits per channel |
 # | Output | boxes with one of four groups and a score |
 # | For | learning how detectors are trained, scored and compared |

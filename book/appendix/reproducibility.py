@@ -44,66 +44,17 @@ if find_spec("google") and find_spec("google.colab"):
         drive.mount(str(CONTENT / "drive"))
     os.chdir(home / FOLDER)
 
-# %%
+# %% tags=["hide-input"]
 from datetime import timedelta
 from pathlib import Path
 
 from hw3 import records
-from hw3.tables import Markdown, command, table
+from hw3.tables import Markdown, command, folded, table
 
 folders = (Path("../runs"), Path("../runs/simulated"))
 runs = {
     path.stem: records.load(path) for folder in folders for path in sorted(folder.glob("*.json"))
 }
-
-# %% [markdown]
-# ## Runs
-#
-# Hours are those of the training steps, on a machine that may have done other work as well. The short runs of {doc}`../q3/3_7_augmentation` and of the sections after it are described there, each with one of its commands; those of {doc}`../q3/3_12_seeds` have the commands of the runs of the same names here.
-
-# %% tags=["hide-input"]
-table(
-    ["run", "data", "split", "seed", "hours", "seconds an image", "hardware", "torch", "commit"],
-    [
-        [
-            name,
-            run.data["kind"],
-            run.settings["split"],
-            run.seed,
-            str(timedelta(seconds=round(run.seconds_training))),
-            f"{run.seconds_per_image:.2g}",
-            f"{run.hardware['count']} × {run.hardware['device']}",
-            run.versions["torch"],
-            run.commit[:10],
-        ]
-        for name, run in runs.items()
-    ],
-)
-
-# %% [markdown]
-# ## Commands
-#
-# Check out the commit, put the data where `HW3_DATA` says, or in the folder that `--data` names, and the start weights where the command names them; take the Python of the environment (`.venv/bin/python`), and type what follows. Names in a command are those of the time; a file may have been given another since. `start_*.safetensors` are in `hw3/detection`, or made by the runs of these names below (the kept files are in half precision, so that they have another SHA-256 than the runs' own); `vgg16_features.safetensors` holds the convolutions of VGG16 trained on ImageNet, in place of which `imagenet` downloads torchvision's; another run's weights are made by its command.
-
-# %% tags=["hide-input"]
-Markdown("\n\n".join(f"**{name}**\n\n{command(run)}" for name, run in runs.items()))
-
-# %% [markdown]
-# Start weights and trained weights are known by their SHA-256:
-
-# %% tags=["hide-input"]
-table(
-    ["run", "starts from", "its SHA-256", "SHA-256 of the trained weights"],
-    [
-        [
-            name,
-            run.weights["start"].removesuffix(".safetensors"),
-            f"`{run.weights['start_sha256'][:12]}…`" if run.weights.get("start_sha256") else None,
-            f"`{run.weights['sha256'][:12]}…`",
-        ]
-        for name, run in runs.items()
-    ],
-)
 
 # %% [markdown]
 # ## What comes out the same
@@ -125,7 +76,57 @@ table(
 # run = records.load("book/runs/gtsdb-frcnn.json")
 # figures.ap_by_threshold({"Real data": run}).savefig("figure-2-8.png")
 # ```
+
+# %% [markdown]
+# ## Runs
 #
+# Hours are those of the training steps, on a machine that may have done other work as well. The short runs of {doc}`../q3/3_7_augmentation` and of the sections after it are described there, each with one of its commands; those of {doc}`../q3/3_12_seeds` have the commands of the runs of the same names here.
+
+# %% tags=["hide-input"]
+table(
+    ["run", "data", "split", "seed", "hours", "seconds an image", "hardware", "torch", "commit"],
+    [
+        [
+            name,
+            run.data["kind"],
+            run.settings["split"],
+            run.seed,
+            str(timedelta(seconds=round(run.seconds_training))) if run.history else None,
+            f"{run.seconds_per_image:.2g}",
+            f"{run.hardware['count']} × {run.hardware['device']}",
+            run.versions["torch"],
+            run.commit[:10],
+        ]
+        for name, run in runs.items()
+    ],
+)
+
+# %% [markdown]
+# ## Commands
+#
+# Check out the commit, put the data where `HW3_DATA` says, or in the folder that `--data` names, and the start weights where the command names them; take the Python of the environment (`.venv/bin/python`), and type what follows. Names in a command are those of the time; a file may have been given another since. `start_*.safetensors` are in `hw3/detection`, or made by the runs of these names below (the kept files are in half precision, so that they have another SHA-256 than the runs' own); `vgg16_features.safetensors` holds the convolutions of VGG16 trained on ImageNet, in place of which `imagenet` downloads torchvision's; another run's weights are made by its command.
+
+# %% tags=["hide-input"]
+Markdown("\n\n".join(folded(name, command(run)) for name, run in runs.items()))
+
+# %% [markdown]
+# Start weights and trained weights are known by their SHA-256:
+
+# %% tags=["hide-input"]
+table(
+    ["run", "starts from", "its SHA-256", "SHA-256 of the trained weights"],
+    [
+        [
+            name,
+            run.weights["start"].removesuffix(".safetensors"),
+            f"`{run.weights['start_sha256'][:12]}…`" if run.weights.get("start_sha256") else None,
+            f"`{run.weights['sha256'][:12]}…`",
+        ]
+        for name, run in runs.items()
+    ],
+)
+
+# %% [markdown]
 # ## What this page showed
 #
 # Each number on real data can be traced to a command, a commit and a file, and each score can be computed again from what the file holds.

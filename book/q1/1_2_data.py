@@ -44,7 +44,7 @@ if find_spec("google") and find_spec("google.colab"):
         drive.mount(str(CONTENT / "drive"))
     os.chdir(home / FOLDER)
 
-# %%
+# %% tags=["hide-input"]
 import numpy as np
 
 from hw3 import profiles, records
@@ -89,7 +89,7 @@ table(
 # %% [markdown]
 # {numref}`fig-1-1` shows five patients, evenly spaced through the list, each with the slice in which the tumour is largest.
 
-# %% mystnb={"figure": {"name": "fig-1-1", "caption": "Five slices of the data set and their masks, not augmented. Simulated data, unless this page was run on the real set."}, "image": {"alt": "Five brain slices in false colour above five black and white masks. In each slice a bright blob, green, yellow or turquoise, inside the brain has the same place and outline as the white area of its mask."}}
+# %% mystnb={"figure": {"name": "fig-1-1", "caption": "Five slices of the data set and their masks, not augmented. This page's data, simulated."}, "image": {"alt": "Five brain slices in false colour above five black and white masks. In each slice a bright blob, green, yellow or turquoise, inside the brain has the same place and outline as the white area of its mask."}}
 largest = np.sort(dataset.largest_tumours(np.arange(len(dataset))))  # in the order of patients
 five = largest[np.linspace(0, len(largest) - 1, 5).astype(int)]
 figures.slices_with_masks(dataset, five)

@@ -44,7 +44,7 @@ if find_spec("google") and find_spec("google.colab"):
         drive.mount(str(CONTENT / "drive"))
     os.chdir(home / FOLDER)
 
-# %%
+# %% tags=["hide-input"]
 import numpy as np
 
 from hw3 import profiles
@@ -66,10 +66,13 @@ environment(profile)
 # %% tags=["hide-input"]
 table(
     ["transform", "albumentations", "probability"],
-    [[name, type(transform).__name__, transform.p] for name, transform in TRANSFORMS.items()],
+    [
+        [name, type(transform).__name__, f"{transform.p:g}"]
+        for name, transform in TRANSFORMS.items()
+    ],
 )
 
-# %% mystnb={"figure": {"name": "fig-1-2", "caption": "Five augmented training slices and their masks, after one random draw each: of the five patients with the largest tumours, the slice with the largest. Simulated data, unless this page was run on the real set."}, "image": {"alt": "Five brain slices, turned by quarter turns or mirrored, some brighter or of another tint, above five masks that are turned and mirrored with them."}}
+# %% mystnb={"figure": {"name": "fig-1-2", "caption": "Five augmented training slices and their masks, after one random draw each: of the five patients with the largest tumours, the slice with the largest. This page's data, simulated."}, "image": {"alt": "Five brain slices, turned by quarter turns or mirrored, some brighter or of another tint, above five masks that are turned and mirrored with them."}}
 augmentation = Augmentation(profile.segmentation.seed)
 five = dataset.largest_tumours(train)[:5]
 figures.augmented_slices(dataset, five, augmentation)

@@ -44,7 +44,7 @@ if find_spec("google") and find_spec("google.colab"):
         drive.mount(str(CONTENT / "drive"))
     os.chdir(home / FOLDER)
 
-# %%
+# %% tags=["hide-input"]
 from dataclasses import asdict
 
 import torch

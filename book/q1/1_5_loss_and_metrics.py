@@ -44,7 +44,7 @@ if find_spec("google") and find_spec("google.colab"):
         drive.mount(str(CONTENT / "drive"))
     os.chdir(home / FOLDER)
 
-# %%
+# %% tags=["hide-input"]
 import json
 from pathlib import Path
 
@@ -76,7 +76,7 @@ environment(profile)
 table(
     ["perfect prediction of", "Dice", "the report's formula"],
     [
-        [f"{area} pixel{'s' * (area > 1)}", float(dice(area, 0, 0)), area**2 / (2 * area)]
+        [f"{area} pixel{'s' * (area > 1)}", f"{dice(area, 0, 0):g}", f"{area**2 / (2 * area):g}"]
         for area in (1, 10, 100, 1000)
     ],
 )

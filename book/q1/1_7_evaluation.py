@@ -44,7 +44,7 @@ if find_spec("google") and find_spec("google.colab"):
         drive.mount(str(CONTENT / "drive"))
     os.chdir(home / FOLDER)
 
-# %%
+# %% tags=["hide-input"]
 import json
 from pathlib import Path
 
@@ -121,7 +121,7 @@ counts = SliceCounts.from_evidence(ours.evidence["test"], ours.evidence["pixels_
 ten = experiment.ranked_examples(dataset, counts)
 native = dataset.native_masks.shape[1:]
 
-# %% mystnb={"figure": {"name": "fig-1-5", "caption": "Ten test slices with the true outline (green) and the predicted one (orange, dashed), from best to worst, then three without tumour. Simulated data, unless this page was run on the real set."}, "image": {"alt": "Ten brain slices in two rows. In the first ones the dashed orange outline lies on the green one; along the row they part, and the Dice value above each falls. The last three slices have no green outline."}}
+# %% mystnb={"figure": {"name": "fig-1-5", "caption": "Ten test slices with the true outline (green) and the predicted one (orange, dashed), from best to worst, then three without tumour. This page's data, simulated."}, "image": {"alt": "Ten brain slices in two rows. In the first ones the dashed orange outline lies on the green one; along the row they part, and the Dice value above each falls. The last three slices have no green outline."}}
 figures.evaluation(dataset, ten, experiment.predict(model, dataset.images[ten], native))
 
 # %% tags=["hide-input"]

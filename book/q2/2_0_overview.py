@@ -44,7 +44,7 @@ if find_spec("google") and find_spec("google.colab"):
         drive.mount(str(CONTENT / "drive"))
     os.chdir(home / FOLDER)
 
-# %%
+# %% tags=["hide-input"]
 import numpy as np
 
 from hw3 import profiles
@@ -60,7 +60,7 @@ environment(profile)
 #
 # {numref}`fig-2-1` shows the largest sign of this page's data.
 
-# %% mystnb={"figure": {"name": "fig-2-1", "caption": "An annotated traffic sign: the whole image, and the sign in its surroundings with its box. Simulated data, unless this page was run on the real set."}, "image": {"alt": "Left, a road with a green box around one traffic sign. Right, the same sign enlarged, its box touching the sign on all four sides."}}
+# %% mystnb={"figure": {"name": "fig-2-1", "caption": "An annotated traffic sign: the whole image, and the sign in its surroundings with its box. This page's data, simulated."}, "image": {"alt": "Left, a road with a green box around one traffic sign. Right, the same sign enlarged, its box touching the sign on all four sides."}}
 widths = [(boxes[:, 2] - boxes[:, 0]).max(initial=0) for boxes in dataset.boxes_xyxy]
 figures.annotated_sign(dataset, int(np.argmax(widths)))
 

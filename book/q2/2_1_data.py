@@ -44,7 +44,7 @@ if find_spec("google") and find_spec("google.colab"):
         drive.mount(str(CONTENT / "drive"))
     os.chdir(home / FOLDER)
 
-# %%
+# %% tags=["hide-input"]
 import json
 from pathlib import Path
 
@@ -105,10 +105,10 @@ def row(title: str, part: dict) -> list:
     images = f"{part['images']} ({part['images_without_signs']})"
     by_group = [sum(part["signs"][group].values()) for group in GROUPS]
     by_size = [sum(part["signs"][group][size] for group in GROUPS) for size in SIZE_GROUPS]
-    return [title, images, *(" / ".join(map(str, own)) for own in (by_group, by_size))]
+    return [title, images, *by_group, *by_size]
 
 
-header = ["images (without signs)", " / ".join(GROUPS), " / ".join(SIZE_GROUPS)]
+header = ["images (without signs)", *GROUPS, *SIZE_GROUPS]
 titles = {"all": "all", "official": "competition", "random": "80 / 20 % at random"}
 table(
     ["real GTSDB", *header],

@@ -44,7 +44,7 @@ if find_spec("google") and find_spec("google.colab"):
         drive.mount(str(CONTENT / "drive"))
     os.chdir(home / FOLDER)
 
-# %%
+# %% tags=["hide-input"]
 import json
 from collections import Counter
 from dataclasses import asdict
@@ -198,7 +198,7 @@ Markdown(
 #
 # {numref}`fig-2-11` shows six test images with signs, evenly spaced through the list; detections with a score of at least 0.5 are drawn.
 
-# %% mystnb={"figure": {"name": "fig-2-11", "caption": "Faster R-CNN: true boxes (green) and predicted ones (orange, with group and score) in six test images. Simulated data, unless this page was run on the real set."}, "image": {"alt": "Six road scenes. Most signs carry a green and an orange box that nearly coincide, with the predicted group and score written above; a few orange boxes stand where no sign is annotated."}}
+# %% mystnb={"figure": {"name": "fig-2-11", "caption": "Faster R-CNN: true boxes (green) and predicted ones (orange, with group and score) in six test images. This page's data, simulated."}, "image": {"alt": "Six road scenes. Most signs carry a green and an orange box that nearly coincide, with the predicted group and score written above; a few orange boxes stand where no sign is annotated."}}
 figures.boxes(dataset, experiment.example_images(ours), ours.evidence["detections"])
 
 # %% [markdown]
@@ -300,7 +300,7 @@ sources(
 # %% [markdown]
 # ## A longer run
 #
-# {doc}`2_3_one_stage` trains SSD300 for longer, and it gains much. Does Faster R-CNN, too? The fifth run with the second seed, and then that with the third, went on with many more crops, at the higher learning rate of the fourth. The recipe was fixed before the first of them, and each was scored once; but it goes on from one that the test images have guided.
+# {doc}`2_3_one_stage` trains SSD300 for longer, and it gains much. Does Faster R-CNN, too? The fifth run with the second seed, and then that with the third, went on with many more crops, at the higher learning rate of the fourth; so did the runs on random splits later. The recipe was fixed before the first of them, and each was scored once; but it goes on from one that the test images have guided.
 
 # %% tags=["hide-input"]
 shorter = [run for step in steps for run in step[1:]]
@@ -315,6 +315,9 @@ differences({title: asdict(experiment.settings_of(run)) for title, run in pair.i
 # %% tags=["hide-input"]
 comparison.last_step(longer, real.data["split"]["test"], tuple(pair))
 
+# %% [markdown]
+# Of the second seed on the official split, what each run saw and reached, and its errors by kind:
+
 # %% tags=["hide-input"]
 comparison.summary(pair)
 
@@ -325,12 +328,13 @@ comparison.errors_by_kind(pair)
 sources({f"{run.settings['split']}, seed {run.seed}": run for _, run in longer})
 
 # %% [markdown]
-# It does, if by less: the difference is larger than chance in the images allows. Most of the signs that nothing came near are found now; what is left are false alarms. The tables after the first are of the second seed.
+# On the official test images it does, if by less: with both seeds the difference is larger than chance in the images allows. Most of the signs that nothing came near are found now; false alarms did not become fewer with the second seed, and are most of what is lacking. On random splits the gain is smaller: it has the same sign each time, and lies within chance each time; on images that guided no choice it is smaller still. So longer training helps this detector less than the official images show.
+
 
 # %% [markdown]
 # ## ResNet50, as in the report
 #
-# The report's network is ResNet50 with a feature pyramid, from COCO weights. Ours is pretrained on simulated roads instead, as the fourth run above is, and its pyramid has BatchNorm. A first run without that failed; {doc}`../q3/3_13_silent_units` tells why. Beside VGG16's fourth run, which has seen no false alarms of its own either:
+# The report's network is ResNet50 {cite}`he2016` with a feature pyramid, from COCO weights. Ours is pretrained on simulated roads instead, as the fourth run above is, and its pyramid has BatchNorm. A first run without that failed; {doc}`../q3/3_13_silent_units` tells why. Beside VGG16's fourth run, which has seen no false alarms of its own either:
 
 # %% tags=["hide-input"]
 resnet50, road = (
@@ -344,8 +348,14 @@ differences({title: asdict(experiment.settings_of(run)) | start for title, run i
 # %% tags=["hide-input"]
 comparison.summary(networks)
 
+# %% [markdown]
+# Which signs ResNet50 finds, by group:
+
 # %% tags=["hide-input"]
 comparison.found_by_group(resnet50)
+
+# %% [markdown]
+# And the errors of both by kind:
 
 # %% tags=["hide-input"]
 comparison.errors_by_kind(networks)
@@ -356,4 +366,4 @@ sources(networks | {"ResNet50's start": road})
 # %% [markdown]
 # ## What this section showed
 #
-# Trained on crops, the detector works on whole images. The report's mean was too low, because a class that cannot exist was averaged in. On real roads it finds nearly all signs. Its false alarms became fewer in three steps: harder proposals for the second stage, the fourth run's new start and recipe, and crops around its own false alarms. What its average precision lacked then were the false alarms that were left and a few signs that nothing came near; a longer run finds most of these. From the third run to the fourth much changed at once, so that what the start, the width and the crops each brought is not known. ResNet50, pretrained on simulated roads instead of COCO, is not far from VGG16 of quarter width, and stands above the report's, on other test images. {doc}`../q3/3_12_seeds` shows what other seeds change.
+# Trained on crops, the detector works on whole images. The report's mean was too low, because a class that cannot exist was averaged in. On real roads it finds nearly all signs. Its false alarms became fewer in three steps: harder proposals for the second stage, the fourth run's new start and recipe, and crops around its own false alarms. What its average precision lacked then were the false alarms that were left and a few signs that nothing came near; a longer run finds most of these signs; on random splits its gain is not told from chance. From the third run to the fourth much changed at once, so that what the start, the width and the crops each brought is not known. ResNet50, pretrained on simulated roads instead of COCO, is not far from VGG16 of quarter width, and stands above the report's, on other test images. {doc}`../q3/3_12_seeds` shows what other seeds change.

@@ -44,7 +44,7 @@ if find_spec("google") and find_spec("google.colab"):
         drive.mount(str(CONTENT / "drive"))
     os.chdir(home / FOLDER)
 
-# %%
+# %% tags=["hide-input"]
 import json
 from pathlib import Path
 
@@ -155,7 +155,13 @@ Markdown(
 # %% [markdown]
 # ## The report's three claims
 #
-# The report concludes that two stages are better, that the two-stage detector is nearly independent of size, and that the one-stage detector finds small and large signs less often than medium ones. Each claim becomes a difference of AP at IoU 0.5. “Finds less often” can also be taken at its word, as the share of signs that some detection finds, whatever its score; so the last claim is tested in both ways. The interval comes from drawing the same test images again and again, with replacement, for both sides of the difference. “Better” and “less often” hold if the interval lies above 0, and fail if it lies below. “Nearly independent” is tested on the gap between the size that is found best and the one found worst: it holds if the interval ends within 0.05, and fails if it begins beyond. That gap cannot be negative, so that chance alone widens it a little. Otherwise these data do not decide.
+# The report concludes that two stages are better, that the two-stage detector is nearly independent of size, and that the one-stage detector finds small and large signs less often than medium ones. Each claim becomes a difference of AP at IoU 0.5, with an interval from drawing the same test images again and again, with replacement, for both sides of the difference:
+#
+# - “Better” and “less often” hold if the interval lies above 0, and fail if it lies below.
+# - “Finds less often” is also taken at its word, as the share of signs that some detection finds, whatever its score.
+# - “Nearly independent” is tested on the gap between the size that is found best and the one found worst: it holds if the interval ends within 0.05, and fails if it begins beyond. That gap cannot be negative, so that chance alone widens it a little.
+#
+# Otherwise these data do not decide.
 
 # %% tags=["hide-input"]
 table(
@@ -166,7 +172,7 @@ table(
 # %% [markdown]
 # ## The claims over seeds
 #
-# Another training run would give other numbers. Both detectors' last recipes, with the runs that they go on from, were trained on the real photographs with three seeds each. Each claim is tested once for each pair of runs with the same seed, by the same differences as above; the first pair is the one above. The pairs share their test images, so that they confirm one another about training, not about images; and of so many intervals one or the other misses the truth by chance.
+# Another training run would give other numbers. Both detectors' recipes, with the runs that they go on from, were trained on the real photographs with three seeds each. Each claim is tested once for each pair of runs with the same seed, by the same differences as above; the first pair is the one above. The pairs share their test images, so that they confirm one another about training, not about images; and of so many intervals one or the other misses the truth by chance.
 
 # %% tags=["hide-input"]
 pairs = [
@@ -230,4 +236,11 @@ sources(
 # %% [markdown]
 # ## What this section showed
 #
-# A difference between two detectors means something only beside its interval. On real data two stages are better, with each of three seeds; so far as these recipes go, for they differ in more than the number of stages. One stage has a lower AP on small signs than on medium ones, with each seed; by the share of signs found at any score this holds with the first of the three seeds and after longer training; of large signs it holds with the first seed, which AP does not show. After longer training of both, with one seed, the difference is about half as large, and its interval still lies above 0: a part of the gap lay in how the detectors were trained. Whether two stages are nearly independent of size is not decided. Two stages, too, find small signs less well than medium ones; whether by more than 0.05 is what these images leave open. The last runs are the fifth of the two-stage detector and the fourth of the one-stage one, each mended after the errors of the one before had been counted on these same images ({doc}`2_2_two_stage`, {doc}`2_3_one_stage`). {doc}`../q3/3_12_seeds` says how much scores vary over seeds.
+# A difference between two detectors means something only beside its interval. On real data, so far as these recipes go, which differ in more than the number of stages:
+#
+# - **Two stages are better:** on the official test images this holds with each of three seeds, and after longer training of both, when the difference is about half as large. On random splits it was about as large; after longer training it is smaller, and told from chance with one of three. So half of the gap or more lay in how the detectors were trained.
+# - **Two stages are nearly independent of size:** this is not decided. They, too, find small signs less well than medium ones; whether by more than 0.05 is what these images leave open.
+# - **One stage finds small signs less often:** its AP on them is lower than on medium ones with each seed; by the share of signs found at any score this holds with some of the runs only.
+# - **One stage finds large signs less often:** by the share found this holds with the first seed, which AP does not show.
+#
+# The runs compared first are the fifth of the two-stage detector and the fourth of the one-stage one, each mended after the errors of the one before had been counted on these same images ({doc}`2_2_two_stage`, {doc}`2_3_one_stage`). {doc}`../q3/3_12_seeds` says how much scores vary over seeds.

@@ -44,7 +44,7 @@ if find_spec("google") and find_spec("google.colab"):
         drive.mount(str(CONTENT / "drive"))
     os.chdir(home / FOLDER)
 
-# %%
+# %% tags=["hide-input"]
 import json
 from pathlib import Path
 
@@ -135,8 +135,8 @@ comparison.gain_by_group({"one for all, longer": longer, "one for each": togethe
 # %% [markdown]
 # ## What this section showed
 #
-# Balancing is not shown to help. The group with the fewest signs to train on gains, but the mixed group “other” loses more than that, and the mean over the groups is not decided. “Other” does not lose because it is seen less: its share of the crops rises a little. What rises as well are the false alarms on background.
-#
-# A detector for each group does help, by more than the chance in the images, if each is given what the one was given; “mandatory”, the group with the fewest signs, gains most. The four raise more confident false alarms and yet lose less by them: these lie further down in each group's own ranking. A single detector that was trained for longer is not told apart from the four. So it is not shown that a detector for each group helps at equal cost (the single one took more minutes, and saw more pixels); and each photograph has to be looked at four times.
+# - **Balancing is not shown to help.** The group with the fewest signs to train on gains, but the mixed group “other” loses more than that, and the mean over the groups is not decided. “Other” does not lose because it is seen less: its share of the crops rises a little. What rises as well are the false alarms on background.
+# - **A detector for each group does help**, by more than the chance in the images, if each is given what the one was given; “mandatory”, the group with the fewest signs, gains most. The four raise more confident false alarms and yet lose less by them: these lie further down in each group's own ranking.
+# - **A single detector that was trained for longer** is not told apart from the four. So it is not shown that a detector for each group helps at equal cost (the single one took more minutes, and saw more pixels); and each photograph has to be looked at four times.
 #
 # Each is one run. By how much two runs with the same settings differ, {doc}`3_12_seeds` measures for the first of them; the intervals, which are over images, do not include it.

@@ -44,7 +44,7 @@ if find_spec("google") and find_spec("google.colab"):
         drive.mount(str(CONTENT / "drive"))
     os.chdir(home / FOLDER)
 
-# %%
+# %% tags=["hide-input"]
 from pathlib import Path
 
 from hw3 import records
@@ -157,11 +157,11 @@ names = {
     "slices with tumour that are noticed": "slice_sensitivity",
     "slices without tumour that are left empty": "slice_specificity",
 }
-columns = {f"{n} real patients": run.results["test"] for n, run in sorted(first.items())}
-columns[f"{most}, without simulated brains"] = alone[most].results["test"]
+rows = {f"{n} real patients": run.results["test"] for n, run in sorted(first.items())}
+rows[f"{most}, without simulated brains"] = alone[most].results["test"]
 table(
-    ["test slices", *columns],
-    [[name, *(score(results, key) for results in columns.values())] for name, key in names.items()],
+    ["trained on", *names],
+    [[title, *(score(results, key) for key in names.values())] for title, results in rows.items()],
 )
 
 # %% [markdown]

@@ -80,7 +80,7 @@ single = {name: [records.load(RUNS / f"{path}.json")] for name, path in SINGLE.i
 # %% [markdown]
 # ## The runs
 #
-# All are on the official split: 600 images to train on, 300 to test on. {doc}`../q2/2_2_two_stage` and {doc}`../q2/2_3_one_stage` say how their recipes differ; “short” is the small Faster R-CNN of {doc}`3_9_simulated_data`. Six recipes were run with three seeds. The weights at the start are the same for each seed, so that a seed decides which crops are seen, in which order and in which light, and what follows from that: the fifth Faster R-CNN and the fourth SSD300 go on from the run of their own seed, and learn from its false alarms.
+# All are on the official split: 600 images to train on, 300 to test on. {doc}`../q2/2_2_two_stage` and {doc}`../q2/2_3_one_stage` say how their recipes differ; “short” is the small Faster R-CNN of {doc}`3_9_simulated_data`. Six recipes were run with three seeds, and the longer ones, each the third in a chain, with two. The weights at the start are the same for each seed, so that a seed decides which crops are seen, in which order and in which light, and what follows from that: the fifth Faster R-CNN, the fourth SSD300 and the longer runs go on from the run of their own seed, and learn from its false alarms.
 
 # %% tags=["hide-input"]
 sources({f"{name}, seed {run.seed}": run for name, runs in recipes.items() for run in runs})
@@ -89,14 +89,14 @@ sources({f"{name}, seed {run.seed}": run for name, runs in recipes.items() for r
 comparison.over_seeds(recipes, known)
 
 # %% tags=["hide-input"]
-comparison.over_seeds(single)
+comparison.over_seeds(single, known)
 
 # %% [markdown]
-# Crops and minutes include those of the run that a run goes on from. The deviation is the standard deviation over seeds; the margin is half of the 95 % interval over images, about two such deviations. The first says what another training run would change, the second what another test set would. A deviation of three runs is itself rough: the true one may well be half as large, or several times as large.
+# Crops and minutes include those of the runs that a run goes on from. The deviation is the standard deviation over seeds; the margin is half of the 95 % interval over images, about two such deviations. The first says what another training run would change, the second what another test set would. A deviation of three runs is itself rough: the true one may well be half as large, or several times as large; one of two says next to nothing.
 #
 # ## Random splits
 #
-# The report splits its images at random. On such a split a seed decides also which images are tested, so that its deviation holds some of both kinds of chance. The last recipe of each detector was run on such splits, with three seeds:
+# The report splits its images at random. On such a split a seed decides also which images are tested, so that its deviation holds some of both kinds of chance. The last two recipes of each detector with VGG16, and that of ResNet50, were run on such splits:
 
 # %% tags=["hide-input"]
 random_splits = {
@@ -109,13 +109,13 @@ random_splits = {
 comparison.over_seeds(random_splits, known)
 
 # %% [markdown]
-# {doc}`../q2/2_2_two_stage` and {doc}`../q2/2_3_one_stage` list them beside the official split.
+# {doc}`../q2/2_2_two_stage` and {doc}`../q2/2_3_one_stage` list those with VGG16 beside the official split.
 #
 # ## AP against minutes
 #
-# In {numref}`fig-3-16` a point is a run, with the minutes of the run that it goes on from, scored once at its end, with the learning rate already down; a run is not followed on its way. The longer runs of {doc}`../q2/2_2_two_stage` and {doc}`../q2/2_3_one_stage`, each the third in a chain, are not in it. Dotted lines are published results on the official split {cite}`arcos2018`, which are means over three groups, without “other”; ours are over four.
+# In {numref}`fig-3-16` a point is a run, with the minutes of the runs that it goes on from, scored once at its end, with the learning rate already down; a run is not followed on its way. Dotted lines are published results on the official split {cite}`arcos2018`, which are means over three groups, without “other”; ours are over four.
 
-# %% mystnb={"figure": {"name": "fig-3-16", "caption": "AP at IoU 0.5 on the 300 official test images against minutes of training steps on real crops, times the cores that took them. A line joins the seeds of one recipe on one processor; squares are runs on the faster of two; dotted lines are published results. Real data."}, "image": {"alt": "Points in two colours over minutes. Faster R-CNN's fifth runs lie highest, at the upper dotted line, its fourth and those with ResNet50 just below. Three short runs lie at the lower dotted line after a few minutes. The first run, which took longest, and the second lie lower, and the first with ResNet50 lies lowest of all. SSD300's runs rise from the first to the fourth, whose three seeds lie close together below the lower dotted line; those of the third lie further apart."}}
+# %% mystnb={"figure": {"name": "fig-3-16", "caption": "AP at IoU 0.5 on the 300 official test images against minutes of training steps on real crops, times the cores that took them. A line joins the seeds of one recipe on one processor; squares are runs on the faster of two; dotted lines are published results. Real data."}, "image": {"alt": "Points in two colours over minutes. Faster R-CNN's longer runs lie highest, above the upper dotted line; its fifth runs lie at that line, its fourth and those with ResNet50 just below. Three short runs lie at the lower dotted line after a few minutes. The first run, which took longest, and the second lie lower, and the first with ResNet50 lies lowest of all. SSD300's runs rise from the first to the fourth, whose three seeds lie close together below the lower dotted line; those of the third lie further apart, and the two longer ones lie between the dotted lines."}}
 published = json.loads(Path("../published.json").read_text())["detection"]
 lines = {own["what"].removesuffix(", 3 groups, official split"): own["map50"] for own in published}
 figures.minutes(recipes | single, lines, known)
@@ -139,7 +139,7 @@ Markdown(
 # %% [markdown]
 # ## Seeds together
 #
-# Runs that differ in their seed alone make different errors. Their boxes can be averaged: boxes of one group that overlap with IoU above 0.5 become their mean, and its score is their mean score times the share of the runs that found it (weighted boxes fusion {cite}`solovyev2021`). Nothing is trained for it, and nothing was chosen on these images; but each photograph is looked at three times.
+# Runs that differ in their seed alone make different errors. Their boxes can be averaged: boxes of one group that overlap with IoU above 0.5 become their mean, and its score is their mean score times the share of the runs that found it (weighted boxes fusion {cite}`solovyev2021`). Nothing is trained for it, and nothing was chosen on these images; but each photograph is looked at by each of them. Of the longer runs there are two.
 
 # %% tags=["hide-input"]
 three_groups = partial(ap.mean_average_precision, labels=(1, 2, 3))  # the last is “other”
@@ -228,6 +228,9 @@ table(
 # %% [markdown]
 # ## What this section showed
 #
-# From the same start, another seed changes the score of each last recipe by less than another test set would. Minutes alone do not order the runs: the first Faster R-CNN took longest of all and lies far below the third, and the first with ResNet50 took longer than the second, which works. The narrow networks that start from simulated roads reach about the score of the best wide one from ImageNet weights; whether they save time depends on whether the minutes of the start are counted. ResNet50, with all its channels, takes twice the minutes of VGG16's fifth run on the same processor and does not pass it. What the minutes are spent on matters: harder proposals, more crops, the detector's own false alarms, features of a size that the layers behind them can bear. Three runs averaged score higher than any of them where boxes have to fit well; at IoU 0.5 the gain is small, and these images tell it from chance against one of the three alone.
+# - **Seeds:** from the same start, another seed changes the score of each later recipe by less than another test set would.
+# - **Minutes:** alone they do not order the runs. The first Faster R-CNN took longest of all and lies far below the third, and the first with ResNet50 took longer than the second, which works. ResNet50, with all its channels, takes twice the minutes of VGG16's fifth run on the same processor and does not pass it. The narrow networks that start from simulated roads reach about the score of the best wide one from ImageNet weights in fewer; whether they save time depends on whether the minutes of the start are counted.
+# - **What they are spent on** matters: harder proposals, more crops, the detector's own false alarms, features of a size that the layers behind them can bear. Of the runs that go on from one another, the longer ones score highest, with both detectors.
+# - **Runs averaged** score higher than any of them where boxes have to fit well. At IoU 0.5 SSD300's fourth gains most; the others gain little, and not always more than chance in the images could.
 #
 # All seeds share one start on simulated roads; what another start would change is not known. The same seed on another processor is, as it were, another seed.

@@ -43,7 +43,7 @@ if find_spec("google") and find_spec("google.colab"):
         drive.mount(str(CONTENT / "drive"))
     os.chdir(home / FOLDER)
 
-# %%
+# %% tags=["hide-input"]
 import json
 from dataclasses import asdict
 from pathlib import Path

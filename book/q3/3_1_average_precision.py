@@ -43,7 +43,7 @@ if find_spec("google") and find_spec("google.colab"):
         drive.mount(str(CONTENT / "drive"))
     os.chdir(home / FOLDER)
 
-# %%
+# %% tags=["hide-input"]
 from hw3 import profiles
 from hw3.detection import ap, experiment, figures
 from hw3.detection.dataset import GROUPS

@@ -44,7 +44,7 @@ if find_spec("google") and find_spec("google.colab"):
         drive.mount(str(CONTENT / "drive"))
     os.chdir(home / FOLDER)
 
-# %%
+# %% tags=["hide-input"]
 from hw3 import profiles, records
 from hw3.detection import comparison, experiment, figures
 from hw3.detection.error_types import KINDS, costs, find_errors, worst_images
@@ -115,7 +115,7 @@ comparison.errors_by_kind(
 #
 # Images with the largest sum of the scores of their wrong detections, a missed sign counting as 1. Detections with a score of at least 0.5 are drawn.
 
-# %% mystnb={"figure": {"name": "fig-3-3", "caption": "Faster R-CNN: the twelve test images with the most errors, or fewer if no more have any. True boxes green, predicted ones orange. Simulated data, unless this page was run on the real set."}, "image": {"alt": "Road scenes in two columns, those with the most errors first: orange boxes with a group and a score where no sign is annotated, beside signs, or on signs of another group."}}
+# %% mystnb={"figure": {"name": "fig-3-3", "caption": "Faster R-CNN: the twelve test images with the most errors, or fewer if no more have any. True boxes green, predicted ones orange. This page's data, simulated."}, "image": {"alt": "Road scenes in two columns, those with the most errors first: orange boxes with a group and a score where no sign is annotated, beside signs, or on signs of another group."}}
 title = f"This page ({kind})"
 worst = worst_images(*found[title, "Faster R-CNN"])
 figures.boxes(dataset, worst, two_stage.evidence["detections"])

@@ -44,7 +44,7 @@ if find_spec("google") and find_spec("google.colab"):
         drive.mount(str(CONTENT / "drive"))
     os.chdir(home / FOLDER)
 
-# %%
+# %% tags=["hide-input"]
 from pathlib import Path
 
 from hw3 import records
@@ -71,7 +71,7 @@ def chosen(**settings: object) -> list[records.RunRecord]:
 
 
 everything = chosen()
-runs = {"none of the five": chosen(augment=False)}
+runs = {"no transform": chosen(augment=False)}
 runs |= {f"without {name}": chosen(without=[name]) for name in TRANSFORMS}
 held_out = chosen(split="patient"), chosen(split="patient", augment=False)
 
@@ -90,7 +90,7 @@ Markdown(
 #
 # {numref}`fig-3-11` shows the pooled Dice without a transform minus that with all five, on the report's split by slice: left of the line, the transform was of use.
 
-# %% mystnb={"figure": {"name": "fig-3-11", "caption": "Pooled Dice on test slices, less transforms minus all five: the mean over three seeds with its 95 % interval over patients, and a tick for each seed. Split by slice. Simulated data."}, "image": {"alt": "Six rows, each with a dot, a line for its interval, and three ticks. The dot of none of the five lies farthest to the right. All its ticks lie right of the dotted line at 0, and so do those of the row without brightness and contrast; the ticks of the other four rows lie on both sides."}}
+# %% mystnb={"figure": {"name": "fig-3-11", "caption": "Pooled Dice on test slices, less transforms minus all five: the mean over three seeds with its 95 % interval over patients, and a tick for each seed. Split by slice. Simulated data."}, "image": {"alt": "Six rows, each with a dot, a line for its interval, and three ticks. The dot of no transform lies farthest to the right. All its ticks lie right of the dotted line at 0, and so do those of the row without brightness and contrast; the ticks of the other four rows lie on both sides."}}
 gains = {title: gain(everything, own) for title, own in runs.items()}
 figures.gains(gains)
 
@@ -116,14 +116,14 @@ table(
 
 # %% tags=["hide-input"]
 def listed(titles: list[str]) -> str:
-    return ", ".join(titles) or "none of them"
+    return ", ".join(f"“{title}”" for title in titles) or "no row"
 
 
 worse = [title for title, found in gains.items() if found.interval[1] < 0]
 better = [title for title, found in gains.items() if found.interval[0] > 0]
 spread = max(max(found.seeds) - min(found.seeds) for found in gains.values())
 Markdown(
-    f"The interval lies below 0 for: **{listed(worse)}**; above 0 for: **{listed(better)}**. It is over patients, for "
+    f"The interval lies below 0 in {listed(worse)}, and above 0 in {listed(better)}. It is over patients, for "
     f"these {len(everything)} seeds. The differences of single seeds lie up to {spread:.3f} apart, and a difference whose "
     "seeds disagree in sign is best read as undecided."
 )
@@ -134,11 +134,11 @@ Markdown(
 # Split by slice, a test slice has near-copies among the training slices, and a network that remembers them is rewarded. Augmentation works against remembering. So the same question again, with whole patients held out:
 
 # %% tags=["hide-input"]
-by_split = {"by slice": (everything, runs["none of the five"]), "by patient": held_out}
+by_split = {"by slice": (everything, runs["no transform"]), "by patient": held_out}
 rows = []
 for name, (with_all, with_none) in by_split.items():
     rows += [[name, *row("all five", with_all)]]
-    rows += [["", *row("none of the five", with_none, gain(with_all, with_none))]]
+    rows += [["", *row("no transform", with_none, gain(with_all, with_none))]]
 table(["split", *columns], rows)
 
 # %% [markdown]

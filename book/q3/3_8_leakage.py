@@ -44,7 +44,7 @@ if find_spec("google") and find_spec("google.colab"):
         drive.mount(str(CONTENT / "drive"))
     os.chdir(home / FOLDER)
 
-# %%
+# %% tags=["hide-input"]
 import json
 from pathlib import Path
 
@@ -183,7 +183,7 @@ sources(strong)
 # %% [markdown]
 # ## Photographs of one place
 #
-# Does the road data leak, too? `tools/same_places.py` looked for photographs of one place: it counts corners that look alike in two photographs and that one shift, turn and scale brings together. Looked at by eye, the pairs with the most matches show one place, most of them moments apart, several with the same signs annotated in both; images 43 and 593, and 485 and 486, show one road, not surely one place. It finds only pairs that look much alike, so that there may be more.
+# Does the road data leak, too? `tools/same_places.py` looked for photographs of one place: it counts corners that look alike in two photographs {cite}`rublee2011` and that one shift, turn and scale brings together. Looked at by eye, the pairs with the most matches show one place, most of them moments apart, several with the same signs annotated in both; images 43 and 593, and 485 and 486, show one road, not surely one place. It finds only pairs that look much alike, so that there may be more.
 
 # %% tags=["hide-input"]
 places = json.loads(Path("../same_places.json").read_text())

@@ -44,7 +44,7 @@ if find_spec("google") and find_spec("google.colab"):
         drive.mount(str(CONTENT / "drive"))
     os.chdir(home / FOLDER)
 
-# %%
+# %% tags=["hide-input"]
 from pathlib import Path
 
 from hw3 import records
@@ -103,7 +103,7 @@ folded("The command of the run with most images", command(largest))
 #
 # {numref}`fig-3-14` shows what each number of real images gives.
 
-# %% mystnb={"figure": {"name": "fig-3-14", "caption": "AP at IoU 0.5 on the real test images, with 95 % intervals over images, against the number of real images trained on. Filled points have seen as many crops of them, whatever their number; the hollow one has seen as many as the start and those together. One seed. Real data."}, "image": {"alt": "A line of points that starts high, without any real image, falls at ten images, and then rises with each larger number of images. Far below it, at the largest number, a single grey point: the detector that never saw a simulated road. A hollow grey one, just below the line's end, is such a detector after as many crops in all."}}
+# %% mystnb={"figure": {"name": "fig-3-14", "caption": "AP at IoU 0.5 on the real test images, with 95 % intervals over images, against the number of real images trained on. Filled points have seen as many crops of them, whatever their number; the hollow one has seen as many as the start and those together. One seed. Real data."}, "image": {"alt": "A line of points that starts high, without any real image, falls at ten images, and then rises with each larger number of images. Far below it, at the largest number, a single grey point: the detector that never saw a simulated road. A hollow grey one, beside the line's end and just below it, is such a detector after as many crops in all."}}
 scores = {
     title: {n: (run.results["ap50"], run.results["ap50_interval"]) for n, run in runs.items()}
     for title, runs in (starts | {"real images alone, as many crops": {most: long}}).items()
@@ -176,6 +176,8 @@ comparison.gain_by_group({"real images alone": long, "simulated roads first": fi
 # %% [markdown]
 # ## What this section showed
 #
-# A detector that has never seen a photograph finds nearly all real signs at some score. What it does not know is what else there is on a road: its false alarms on background are what costs most, and the first real images remove most of them. Yet ten images are worse than none: the false alarms go, but more signs are missed or named wrongly, perhaps because crops of the same few signs come again and again. With thirty the score is no longer shown to be lower, and from a hundred on it is higher than without any. By group, most of the gain from all images is in “other”.
+# - **Simulated roads alone:** a detector that has never seen a photograph finds nearly all real signs at some score. What it does not know is what else there is on a road: its false alarms on background are what costs most.
+# - **With real images:** the first ones remove most of these false alarms. Yet ten images are worse than none: the false alarms go, but more signs are missed or named wrongly, perhaps because crops of the same few signs come again and again. With thirty the score is no longer shown to be lower, and from a hundred on it is higher than without any. By group, most of the gain from all images is in “other”.
+# - **Real images alone:** from random weights the same few crops of real images give far less. With as many crops as both kinds together, real images alone come close: what simulated roads then still add is not told from chance by these images. So with all real images at hand, simulated roads mostly replace steps. With few real images no detector was trained without them, so that what they are worth there is known only against none.
 #
-# From random weights the same few crops of real images give far less. With as many crops as both kinds together, real images alone come close: what simulated roads then still add is not told from chance by these images. So with all real images at hand, simulated roads mostly replace steps. With few real images no detector was trained without them, so that what they are worth there is known only against none. ImageNet weights, from which the first real runs of {doc}`../q2/2_2_two_stage` start, are another way. Each point is one run.
+# ImageNet weights, from which the first real runs of {doc}`../q2/2_2_two_stage` start, are another way. Each point is one run.
