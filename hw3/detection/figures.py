@@ -339,11 +339,12 @@ def minutes(
 
 
 def _label_beside(axes: Axes, groups: list[tuple[str, list[tuple[float, float]], str]]) -> None:
-    """Each name beside one of its points, where it covers least of points and other names."""
+    """Each name beside one of its points, where it covers least of points, lines and names."""
     axes.figure.canvas.draw()  # before it, nothing has a place
     points = axes.transData.transform([point for _, near, _ in groups for point in near])
     taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in points]
-    taken += [text.get_window_extent() for text in axes.texts]
+    drawn = [line for line in axes.lines if len(line.get_xdata())]
+    taken += [own.get_window_extent() for own in (*axes.texts, *drawn)]
     for name, near, color in groups:
         places = [
             axes.annotate(name, point, offset, ha=side, color=color, **BESIDE)
