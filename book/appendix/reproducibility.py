@@ -80,7 +80,7 @@ runs = {
 # %% [markdown]
 # ## Runs
 #
-# Hours are those of the training steps, on a machine that may have done other work as well. The short runs of {doc}`../q3/3_7_augmentation` and of the sections after it are described there, each with one of its commands; those of {doc}`../q3/3_12_seeds` have the commands of the runs of the same names here.
+# Hours are those of the training steps, on a machine that may have done other work as well. The short runs of {doc}`../q3/3_7_augmentation` and of the sections after it are described there, each with one of its commands; the three that {doc}`../q3/3_12_seeds` has from another processor have the commands of their namesakes here.
 
 # %% tags=["hide-input"]
 table(
