@@ -223,7 +223,7 @@ def test_all_code_that_decides_a_run_is_in_its_key(dataset, tmp_path, monkeypatc
     with pytest.raises(InterruptedError):
         run(SETTINGS["ssd300"], dataset, tmp_path)
     named = {path.stem for path in sources}
-    used = {"backbones", "training", "winograd", "runs", "experiment"}
+    used = {"backbones", "pictures", "training", "winograd", "runs", "experiment"}
     for path in sources:
         used |= set(re.findall(r"^from hw3\.detection\.(\w+) import", path.read_text(), re.M))
         used |= set(re.findall(r"^from hw3\.detection import (\w+)$", path.read_text(), re.M))
@@ -259,7 +259,8 @@ def test_training_sees_the_training_part_alone(dataset, tmp_path, given_to_fit, 
     train = split_random(dataset.image_ids, settings.seed)["train"]
     assert [dataset.image_ids[index] for index in crops["samples"].indices] == train
     assert (len(crops["samples"]), len(whole["samples"])) == (4, len(train))
-    sides = (min(settings.crop_size, own) for own in dataset.image_sizes[0])
+    side, tiled = settings.crop_size, getattr(settings, "tiles", False)
+    sides = (side if tiled else min(side, own) for own in dataset.image_sizes[0])
     assert crops["samples"][0, 0]["image"].shape == (3, *sides)
     assert crops["samples"].augmentation is not None
     assert whole["samples"].augmentation is None
