@@ -452,6 +452,23 @@ def test_seeds_may_draw_the_split_and_raise_other_numbers_of_false_alarms() -> N
     assert "0.700, 0.800" in str(comparison.over_seeds({"random split": runs}))
 
 
+def test_a_run_is_not_ahead_of_itself_and_not_compared_on_other_images() -> None:
+    assert plain(comparison.ahead(ALL, ALL, 50)) == "+0.000 [+0.000, +0.000]"
+    with pytest.raises(InputError, match="same"):
+        comparison.ahead(record(images=3), record(images=4))
+
+
+def test_the_published_groups_are_the_first_three_alone() -> None:
+    signs = {"image_id": 7, "boxes_xyxy": [[x, 0, x + 20, 20] for x in (0, 40, 80, 120)]}
+    found = [  # of prohibitory and other signs, the first and the last
+        {"image_id": 7, "category_id": label, "bbox": [x, 0, 20, 20], "score": 0.9}
+        for label, x in ((1, 0), (4, 120))
+    ]
+    run = RunRecord("run", {}, data={}, seed=0)
+    run.evidence = {"truths": [signs | {"labels": [1, 2, 3, 4]}], "detections": found}
+    assert plain(comparison.without_other(run)) == "0.333 [0.333, 0.333]"
+
+
 def linked(*recipes: list[RunRecord]) -> list[RunRecord]:
     """All runs, each recipe's made to go on from those of the recipe before."""
     for number, (earlier, runs) in enumerate(pairwise(recipes)):
