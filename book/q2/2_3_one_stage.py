@@ -288,7 +288,7 @@ comparison.errors_by_kind(pair)
 sources({f"{run.settings['split']}, seed {run.seed}": run for _, run in longer})
 
 # %% [markdown]
-# It is not. With each seed and split the difference is larger than chance in the images allows, and it is no smaller on images that guided no choice. With the second seed signs are hardly ever taken for another group now, and false alarms cost half as much. More than the number of crops was changed.
+# It is not. With each seed and split the difference is larger than chance in the images allows, and it comes back on images that guided no choice. With the second seed signs are hardly ever taken for another group now, and false alarms cost half as much. More than the number of crops was changed.
 
 
 # %% [markdown]

@@ -192,23 +192,23 @@ table(
 #
 # Some of these runs went on with many more crops ({doc}`2_2_two_stage`, {doc}`2_3_one_stage`), each after its detector's last recipe; so did the runs on random splits. What the first claim is about, before and after:
 
+
 # %% tags=["hide-input"]
-NAMES = ("frcnn", "ssd-tiles"), ("frcnn-long", "ssd-long")
-stages = [
-    {
-        (two.settings["split"], two.seed): (two, one)
-        for ending in ("", "-random80")
-        for two in records.load_seeds(f"../runs/gtsdb-{first}{ending}.json")
-        for one in records.load_seeds(f"../runs/gtsdb-{second}{ending}.json")
-        if one.seed == two.seed
-    }
-    for first, second in NAMES
-]
-before, longer = stages
+def by_split_and_seed(name: str) -> dict[tuple[str, int], records.RunRecord]:
+    """The runs of a recipe, on the official split and on random ones."""
+    paths = [f"../runs/gtsdb-{name}{ending}.json" for ending in ("", "-random80")]
+    runs = [run for path in paths for run in records.load_seeds(path)]
+    return {(run.settings["split"], run.seed): run for run in runs}
+
+
+fifth, fourth, longer_two, longer_one = map(
+    by_split_and_seed, ("frcnn", "ssd-tiles", "frcnn-long", "ssd-long")
+)
+longer = {own: (longer_two[own], longer_one[own]) for own in longer_two}
 rows = []
-for (split, seed), pair in longer.items():
-    cells = [comparison.ahead(*own) for own in (before[split, seed], pair)]
-    rows.append([f"{split}, {seed}", len(pair[0].data["split"]["test"]), *cells])
+for own, pair in longer.items():
+    gaps = comparison.ahead(fifth[own], fourth[own]), comparison.ahead(*pair)
+    rows.append(["{}, {}".format(*own), len(pair[0].data["split"]["test"]), *gaps])
 table(["split, seed", "test images", "two-stage − one-stage", "after longer training"], rows)
 
 # %% [markdown]

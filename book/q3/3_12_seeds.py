@@ -142,7 +142,6 @@ Markdown(
 # Runs that differ in their seed alone make different errors. Their boxes can be averaged: boxes of one group that overlap with IoU above 0.5 become their mean, and its score is their mean score times the share of the runs that found it (weighted boxes fusion {cite}`solovyev2021`). Nothing is trained for it, and nothing was chosen on these images; but each photograph is looked at by each of them. Of the longer runs there are two.
 
 # %% tags=["hide-input"]
-three_groups = partial(ap.mean_average_precision, labels=(1, 2, 3))  # the last is “other”
 together = {
     name: averaged(recipes[name])
     for name in (
@@ -155,14 +154,14 @@ together = {
 }
 rows = []
 for name, fused in together.items():
-    matches, results = comparison.matches_of(fused), experiment.derive_results(fused)
+    results = experiment.derive_results(fused)
     alone = [
         sum(run.results[key] for run in recipes[name]) / len(recipes[name])
         for key in ("ap50", "ap")
     ]
-    three = with_interval(float(three_groups(matches)), ap.bootstrap(matches, three_groups))
     found = (score(results, own) for own in ("ap50", "ap"))
-    rows.append([name, *(f"{own:.3f}" for own in alone), *found, three])
+    alone = (f"{own:.3f}" for own in alone)
+    rows.append([name, *alone, *found, comparison.without_other(fused)])
 table(
     [
         "recipe",
