@@ -1,3 +1,3 @@
 """Brain-tumour segmentation and traffic-sign detection: two experiments that look alike."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -1,52 +1,91 @@
 """The command line: `python -m hw3 data|train|evaluate|predict`, each with --help."""
 
+import os
+import reprlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from io import TextIOWrapper
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import tyro
+from tqdm import tqdm
+from tyro.constructors import PrimitiveConstructorSpec
 
-from hw3 import profiles, records
-from hw3.errors import InputError
-from hw3.profiles import DetectionSettings, FasterRcnnSettings, SegmentationSettings, SsdSettings
+from hw3 import records, settings
+from hw3.data import InputError, expanded, pictures
 from hw3.records import RunRecord
+from hw3.settings import FasterRcnnSettings, SegmentationSettings, Settings, SsdSettings
 from hw3.training import processes
 
-Images = tyro.conf.Positional[tuple[Path, ...]]
-RecordPath = tyro.conf.Positional[Path]
 TOLERANCE = 1e-6
 
 
-def data_lgg(source: str = "kaggle", to: Path | None = None) -> None:
+def _typed(kind: type) -> PrimitiveConstructorSpec:
+    """How a path of the command line is read: `~` is the home folder, and nothing is no path."""
+
+    def read(words: list[str]) -> Any:
+        if not words[0]:
+            raise InputError("a path is empty: give a file or a folder")
+        return kind(expanded(words[0]))
+
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=read,
+        is_instance=lambda value: isinstance(value, kind),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+Place = Annotated[Path, _typed(Path)]
+Source = Annotated[str, _typed(str)]
+
+
+def data_lgg(source: Source = "kaggle", to: Place | None = None, quick: bool = False) -> None:
     """Get the brain MRI data set LGG and check it.
 
     Args:
         source: `kaggle` (downloads; no account needed), the zip that Kaggle gives, or a folder.
         to: where a zip is unpacked; the data folder (HW3_DATA) if not given.
+        quick: pair the files by name alone, without decoding them.
     """
-    from hw3.segmentation import dataset
+    from hw3.segmentation import lgg
 
-    folder = dataset.fetch_lgg(source, to or profiles.data_folder())
-    pairs = dataset.find_slices(folder)
+    folder = lgg.fetch_lgg(source, to or settings.data_folder())
+    pairs = lgg.find_slices(folder)
+    if not quick:
+        size = SegmentationSettings().image_size
+        lgg.read_lgg(folder, size=size, cache=settings.data_folder() / "cache")
     patients = {image.parent.name for image, _ in pairs}
     print(f"{folder}: {len(pairs)} slices of {len(patients)} patients, each with its mask")
     print(f"train on them with --data {folder}")
 
 
-def data_gtsdb(source: str = "download", to: Path | None = None) -> None:
+def data_gtsdb(source: Source = "download", to: Place | None = None, quick: bool = False) -> None:
     """Get the traffic-sign data set GTSDB and check it.
 
     Args:
         source: `download`, the publisher's archive as a file, or a folder.
         to: where the archive is kept and unpacked; the data folder (HW3_DATA) if not given.
+        quick: read the images' headers alone, without decoding them.
     """
-    from hw3.detection import dataset
+    from hw3.detection import gtsdb
 
-    found = dataset.read_gtsdb(dataset.fetch_gtsdb(source, to or profiles.data_folder()))
+    found = gtsdb.read_gtsdb(gtsdb.fetch_gtsdb(source, to or settings.data_folder()))
+    faults = []
+    for index in tqdm(() if quick else range(len(found)), "decoding", disable=None, leave=False):
+        try:
+            found.image(index)
+        except InputError as fault:
+            faults.append(f"\n  {fault}")
+    if faults:
+        raise InputError(
+            f"{found.folder}: {len(faults)} fault(s), unpack it anew:{''.join(faults)}"
+        )
     for notice in found.notices:
         print(notice)
     print(f"{found.folder}: {len(found)} images, {sum(map(len, found.labels))} signs")
@@ -57,13 +96,15 @@ def data_gtsdb(source: str = "download", to: Path | None = None) -> None:
 class RunOptions:
     """Where a run gets its data, and where it leaves what it makes."""
 
-    data: str | None = None
+    recipe: Literal["report", "ours"] | None = None
+    """The settings that are not given; the profile's recipe if not given."""
+    data: Source | None = None
     """Folder or archive of the real data; the profile's data if not given."""
     name: str = ""
     """Of the record; the model's name if not given."""
-    runs: Path | None = None
+    runs: Place | None = None
     """Folder for record, weights and checkpoint; HW3_RUNS if not given."""
-    record: Path | None = None
+    record: Place | None = None
     """A second place to write the finished record to."""
     note: str = ""
     """A remark on the data, kept in the record."""
@@ -73,75 +114,41 @@ class RunOptions:
 
 def train_unet(settings: SegmentationSettings, options: RunOptions) -> None:
     """Train and score the U-Net on brain MRI. Called again, it goes on where it stopped."""
-    from hw3.segmentation import experiment
-
-    def prepare() -> tuple[Any, str]:
-        return experiment.prepare(profiles.active(), options.data, settings.image_size)
-
-    results = _train(experiment, settings, prepare, "unet", options)
-    for part, own in results.items():
-        _print(f"{part}: dice {own['dice']:.4f}  iou {own['iou']:.4f}")
+    train(settings, options)
 
 
 def train_faster_rcnn(settings: FasterRcnnSettings, options: RunOptions) -> None:
     """Train and score Faster R-CNN on road scenes. Called again, it goes on where it stopped."""
-    _train_detector(settings, "faster-rcnn", options)
+    train(settings, options)
 
 
 def train_ssd300(settings: SsdSettings, options: RunOptions) -> None:
     """Train and score SSD300 on road scenes. Called again, it goes on where it stopped."""
-    _train_detector(settings, "ssd300", options)
+    train(settings, options)
 
 
-def _train_detector(settings: DetectionSettings, name: str, options: RunOptions) -> None:
-    from hw3.detection import experiment
-
-    def prepare() -> tuple[Any, str]:
-        return experiment.prepare(profiles.active(), options.data)
-
-    results = _train(experiment, settings, prepare, name, options)
-    _print(f"test: AP at IoU 0.5 {results['ap50']}  AP {results['ap']}")
-
-
-def _train(
-    experiment: ModuleType,
-    settings: Any,
-    prepare: Callable[[], tuple[Any, str]],
-    name: str,
-    options: RunOptions,
-) -> dict[str, Any]:
-    """Run an experiment, say where its files are, and return its results."""
-    settings.check()  # before anything is downloaded
+def train(chosen: Settings, options: RunOptions) -> None:
+    """Run an experiment, and say what it reached and where its files are."""
     if options.workers is not None and options.workers < 0:
         raise InputError(f"workers is {options.workers}: choose 0 or more")
+    experiment = _experiment(chosen.model)
+    if options.record:
+        records.check_writable(options.record.parent)
     with processes().local_main_process_first():  # which fetches the data; the others find them
-        dataset, kind = prepare()
-    folder = options.runs or profiles.runs_folder()
-    done, _ = experiment.run(
-        settings,
-        dataset,
-        kind=kind,
-        name=options.name or name,
-        folder=folder,
-        note=options.note,
-        workers=options.workers,
-    )
+        dataset = experiment.prepare(settings.active(), options.data, chosen)
+    folder, name = options.runs or settings.runs_folder(), options.name or chosen.model
+    done, _ = experiment.run(chosen, dataset, folder, name, options.note, options.workers)
     if processes().is_main_process:  # it alone knows the digest of the weights
         for path in filter(None, (folder / f"{done.stem}.json", options.record)):
             print(f"record: {done.save(path)}")
-        print(f"weights: {folder / f'{done.stem}.safetensors'}")
-    return done.results
-
-
-def _print(line: str) -> None:
-    if processes().is_main_process:
-        print(line)
+        print(f"weights: {done.weights_in(folder)}")
+        print(experiment.headline(done))
 
 
 def evaluate(
-    record: RecordPath,
-    data: str | None = None,
-    weights: Path | None = None,
+    record: tyro.conf.Positional[Place],
+    data: Source | None = None,
+    weights: Place | None = None,
     tolerance: float = TOLERANCE,
 ) -> None:
     """Derive a record's results again from its evidence, and compare.
@@ -161,13 +168,7 @@ def evaluate(
     experiment = _experiment_of(found)
     if weights is not None:
         found.evidence = experiment.predict_evidence(found, data, weights)
-    try:
-        results = experiment.derive_results(found)
-    except InputError:
-        raise
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        raise InputError(f"{record}: its evidence is incomplete or faulty ({error!r})") from None
-    differences = compare(found.results, results, tolerance)
+    differences = compare(found.results, experiment.derive_results(found), tolerance)
     for path, before, after in differences:
         print(f"{path}: recorded {before}, now {after}")
     if differences:
@@ -175,67 +176,67 @@ def evaluate(
     print(f"{record}: every entry of the results agrees within {tolerance}")
 
 
-def predict(images: Images, record: Path, weights: Path | None = None, to: Path = Path()) -> None:
+def predict(
+    images: tyro.conf.Positional[tuple[Place, ...]],
+    record: Place,
+    weights: Place | None = None,
+    to: Place = Path(),
+) -> None:
     """Use a trained model on images of your own.
 
     A U-Net writes <name>_predicted.png and <name>_overlay.png; a detector <name>_signs.json with
     all detections, and <name>_boxes.png with those that have a score of at least 0.5.
 
     Args:
-        images: slices as TIFF or PNG (uint8, three channels or one), or colour photographs. SSD300
+        images: files, folders, or patterns in quotes: of slices or of colour photographs. SSD300
             in tiles loses signs wider than the 132 pixels by which tiles overlap.
         record: of the run whose weights are used.
         weights: their file; the one beside the record if not given.
         to: folder to write to.
     """
     if not images:
-        raise InputError("no images given: name at least one file")
-    found = records.load(record)
+        raise InputError("no images given: name files, folders, or patterns in quotes")
+    paths, found = pictures(images), records.load(record)
     weights = weights or record.with_suffix(".safetensors")
-    for path in _experiment_of(found).predict_files(images, found, weights, to):
-        print(path)
-
-
-def _experiment_of(record: RunRecord) -> ModuleType:
-    from hw3.detection import experiment as detection
-    from hw3.segmentation import experiment as segmentation
-
-    model = record.settings.get("model")
-    if model != "unet" and model not in detection.MODELS:
-        known = ", ".join(["unet", *detection.MODELS])
-        raise InputError(f"record {record.name}: its model is {model}; known are {known}")
-    return segmentation if model == "unet" else detection
+    faults = 0
+    for done in _experiment_of(found).predict_files(paths, found, weights, to):
+        faulty = isinstance(done, InputError)
+        faults += faulty
+        print(done, file=sys.stderr if faulty else sys.stdout)
+    if faults:
+        raise InputError(f"{faults} of {len(paths)} images cannot be read; the others are done")
 
 
 def compare(
     before: Any, after: Any, tolerance: float = TOLERANCE, path: str = ""
 ) -> list[tuple[str, Any, Any]]:
-    """Every leaf of two nested results that differs by more than the tolerance."""
-    if isinstance(before, list) and isinstance(after, list):
+    """Every leaf of recorded results that differs by more than the tolerance.
+
+    Scores that a later version has added are no difference.
+    """
+    if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
         before, after = dict(enumerate(before)), dict(enumerate(after))
     if isinstance(before, dict) and isinstance(after, dict):
         differences = []
-        for key in dict.fromkeys([*before, *after]):
+        for key, value in before.items():
             place = f"{path}.{key}".strip(".")
-            differences += compare(before.get(key), after.get(key), tolerance, place)
+            differences += compare(value, after.get(key), tolerance, place)
         return differences
     numbers = all(isinstance(value, int | float) for value in (before, after))
     same = abs(before - after) <= tolerance if numbers else before == after
     return [] if same else [(path, before, after)]
 
 
-def commands() -> dict[str, dict[str, Callable] | Callable]:
-    """All commands; those that train take their defaults from the active profile."""
-    profile = profiles.active()
+def commands(recipe: str | None = None) -> dict[str, dict[str, Callable] | Callable]:
+    """All commands; those that train take their defaults from the recipe and the profile."""
+    trainers = {"unet": train_unet, "faster-rcnn": train_faster_rcnn, "ssd300": train_ssd300}
     return {
         "data": {"lgg": data_lgg, "gtsdb": data_gtsdb},
         "train": {
-            name: partial(command, settings=settings, options=RunOptions())
-            for name, command, settings in (
-                ("unet", train_unet, profile.segmentation),
-                ("faster-rcnn", train_faster_rcnn, profile.faster_rcnn),
-                ("ssd300", train_ssd300, profile.ssd300),
+            name: partial(
+                command, settings=settings.recipe(name, recipe), options=RunOptions(recipe)
             )
+            for name, command in trainers.items()
         },
         "evaluate": evaluate,
         "predict": predict,
@@ -246,23 +247,57 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command: 0 if it succeeded, 2 for unusable input, 130 if it was interrupted."""
     chosen = sys.argv[1:] if arguments is None else arguments
     program = "python -m hw3"
+    if isinstance(sys.stdout, TextIOWrapper):  # names that it has no letters for
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        table = commands()
+        table = commands(_recipe_in(chosen))
         if chosen and isinstance(nested := table.get(chosen[0]), dict):
             program, chosen, table = f"{program} {chosen[0]}", chosen[1:], nested
         tyro.extras.subcommand_cli_from_dict(
             {name: _group(name, entry) for name, entry in table.items()},
             prog=program,
             args=chosen,
-            config=(tyro.conf.OmitArgPrefixes,),
+            config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
         )
-    except (InputError, FloatingPointError, OSError) as error:
+    except BrokenPipeError:  # who reads, such as head, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        place = error.filename2 or error.filename or "a file"
+        remedy = "make room or choose another place (--runs, --to, HW3_DATA, HW3_RUNS)"
+        print(f"error: {place}: {error.strerror or error}; {remedy}", file=sys.stderr)
+        return 2
+    except (InputError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interruption:
         print(str(interruption) or "stopped", file=sys.stderr)
         return 130
     return 0
+
+
+def _recipe_in(arguments: list[str]) -> str | None:
+    """What --recipe names: the defaults of all other options depend on it."""
+    joined = [own.partition("=")[2] for own in arguments if own.startswith("--recipe=")]
+    follows = [arguments[n + 1] for n, own in enumerate(arguments[:-1]) if own == "--recipe"]
+    return next(iter(joined + follows), None)
+
+
+def _experiment(model: str) -> ModuleType:
+    """Imported late, so that --help and the other question's runs start at once."""
+    if model == SegmentationSettings.model:
+        from hw3.segmentation import experiment
+    else:
+        from hw3.detection import experiment
+    return experiment
+
+
+def _experiment_of(record: RunRecord) -> ModuleType:
+    model = record.settings.get("model")
+    if model not in [*settings.REPORT]:
+        fault = f"its model is {reprlib.repr(model)}; known are {', '.join(settings.REPORT)}"
+        raise InputError(f"record {record.name}: {fault}")
+    return _experiment(model)
 
 
 def _group(name: str, entry: Callable | dict[str, Callable]) -> Callable:

@@ -2,6 +2,8 @@
 
 import sys
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
 
 import safetensors.torch
 import torch
@@ -9,9 +11,9 @@ from torch import Tensor, nn
 from torchvision.models import VGG16_Weights, WeightsEnum
 from torchvision.models.vgg import cfgs, make_layers
 
-from hw3.errors import InputError
-from hw3.records import write_atomically
+from hw3.data import InputError, expanded, write_atomically
 
+WEIGHTS = Path(__file__).parent / "weights"
 VGG16_MEAN = (0.48235, 0.45882, 0.40784)
 VGG16_STD = (1 / 255, 1 / 255, 1 / 255)
 """The original Oxford weights see (images - VGG16_MEAN) / VGG16_STD, for RGB in [0, 1]."""
@@ -28,11 +30,6 @@ def vgg16_features(weights: str, width: float = 1.0) -> nn.Sequential:
 
     Raises:
         InputError: if the weights cannot be fetched or read, or do not fit.
-
-    Example:
-        >>> features = vgg16_features("random")
-        >>> features(torch.zeros(1, 3, 64, 96)).shape
-        torch.Size([1, 512, 2, 3])
     """
     channels = [size if size == "M" else round(width * size) for size in cfgs["D"]]
     features = make_layers(channels, batch_norm=False)
@@ -47,16 +44,7 @@ def vgg16_features(weights: str, width: float = 1.0) -> nn.Sequential:
 
 
 def he_initialise(module: nn.Module) -> None:
-    """Draw the weights of all convolutions for ReLU (He et al. 2015, fan-out); biases are zero.
-
-    Example:
-        Eight channels of 5 × 5: a variance of 2 / 200 is a standard deviation of 0.1.
-
-        >>> layer = nn.Conv2d(64, 8, kernel_size=5)
-        >>> he_initialise(layer)
-        >>> round(layer.weight.std().item(), 2), layer.bias.unique().tolist()
-        (0.1, [0.0])
-    """
+    """Draw the weights of all convolutions for ReLU (He et al. 2015, fan-out); biases are zero."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
@@ -65,50 +53,52 @@ def he_initialise(module: nn.Module) -> None:
 
 
 def fetch_state(weights: WeightsEnum) -> dict[str, Tensor]:
-    """torchvision's published state dict, downloaded once; InputError without a network.
-
-    Example:
-        >>> state = fetch_state(VGG16_Weights.IMAGENET1K_FEATURES)  # doctest: +SKIP
-        >>> state["features.0.weight"].shape  # doctest: +SKIP
-        torch.Size([64, 3, 3, 3])
-    """
+    """torchvision's published state dict, downloaded once; else an InputError."""
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    file = folder / Path(urlparse(weights.url).path).name
     try:
         return weights.get_state_dict(progress=sys.stderr.isatty(), check_hash=True)
-    except (OSError, RuntimeError) as error:
-        remedy = f"put the file into {torch.hub.get_dir()}/checkpoints, or take random weights"
+    except Exception as error:  # a damaged file raises almost anything
+        if file.exists():  # torch moves a download there once its hash is right
+            raise InputError(f"{file} is damaged: delete {file}, and run again") from None
+        remedy = f"put the file into {folder}, or take random weights"
         raise InputError(f"{weights}: no download from {weights.url} ({error}); {remedy}") from None
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, or of a state dict from `torch.save`; else InputError.
-
-    Example:
-        >>> torch.save({"bias": torch.zeros(2)}, folder / "state.pt")
-        >>> read_state(folder / "state.pt")
-        {'bias': tensor([0., 0.])}
-    """
-    path = path.expanduser()
+    """The tensors of a safetensors file, or of a state dict from `torch.save`; else InputError."""
+    path = expanded(path)
     try:
         if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        return {name: value.detach() for name, value in state.items()}
+            state = safetensors.torch.load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        fault = _fault(state)
     except FileNotFoundError:
         raise InputError(f"{path}: no such weights file") from None
     except Exception as error:  # torch.load raises almost anything on a foreign file
-        fault = f"not a safetensors file or a state dict ({type(error).__name__})"
-        raise InputError(f"{path}: {fault}; write one with save_weights") from None
+        fault = type(error).__name__
+    if fault:
+        remedy = "give one that save_weights wrote"
+        raise InputError(f"{path}: not usable as weights ({fault}); {remedy}")
+    return {name: value.detach() for name, value in state.items()}
+
+
+def _fault(state: Any) -> str | None:
+    if not isinstance(state, dict):
+        return f"a {type(state).__name__} instead of a state dict"
+    for name, value in state.items():
+        if not isinstance(name, str):
+            return f"the key {name!r} is no name"
+        if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized:
+            return f"{name} is no dense tensor"
+        if not value.isfinite().all():
+            return f"{name} holds numbers that are not finite"
+    return None
 
 
 def load_state(module: nn.Module, state: dict[str, Tensor], source: str | Path) -> None:
-    """Copy all of `state` into all of `module`; InputError names `source` and every misfit.
-
-    Example:
-        >>> line = nn.Linear(2, 1)
-        >>> load_state(line, {"weight": torch.ones(1, 2), "bias": torch.ones(1)}, "by hand")
-        >>> line(torch.tensor([2.0, 3.0])).tolist()
-        [6.0]
-    """
+    """Copy all of `state` into all of `module`; InputError names `source` and every misfit."""
     own = module.state_dict()
     faults = [
         f"{name} has shape {tuple(value.shape)} where {tuple(own[name].shape)} is needed"
@@ -126,25 +116,11 @@ def load_state(module: nn.Module, state: dict[str, Tensor], source: str | Path) 
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
-    """Read a safetensors or state-dict file into `module`, strictly as `load_state` does.
-
-    Example:
-        >>> torch.save({"weight": torch.ones(1, 2), "bias": torch.ones(1)}, folder / "line.pt")
-        >>> line = nn.Linear(2, 1)
-        >>> load_weights(line, folder / "line.pt")
-        >>> line(torch.tensor([2.0, 3.0])).tolist()
-        [6.0]
-    """
-    load_state(module, read_state(Path(path)), path)
+    """Read a safetensors or state-dict file into `module`, strictly as `load_state` does."""
+    load_state(module, read_state(path), path)
 
 
 def save_weights(module: nn.Module, path: Path) -> None:
-    """Write the state dict of `module` to the safetensors file `path`, whole or not at all.
-
-    Example:
-        >>> save_weights(nn.Linear(2, 1), folder / "line.safetensors")
-        >>> sorted(read_state(folder / "line.safetensors"))
-        ['bias', 'weight']
-    """
+    """Write the state dict of `module` to the safetensors file `path`, whole or not at all."""
     state = {name: value.cpu().contiguous() for name, value in module.state_dict().items()}
-    write_atomically(Path(path), safetensors.torch.save(state))
+    write_atomically(path, safetensors.torch.save(state))

@@ -4,25 +4,35 @@ A record is one JSON file that a person can read. It holds the evidence (integer
 detections) from which every entry of its results can be derived again.
 """
 
-import ast
 import hashlib
 import json
 import os
 import platform
+import re
+import reprlib
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, get_origin
+from tempfile import TemporaryFile
+from typing import Annotated, Any, Literal, TypeVar
 
 import torch
+from accelerate import Accelerator
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from torch import nn
 
-from hw3.errors import InputError
+from hw3 import __version__
+from hw3.backbones import load_weights, save_weights
+from hw3.data import InputError, expanded, file_sha256, write_atomically
+from hw3.settings import NAMED_WEIGHTS, Settings, told
 
-SCHEMA = 1
+Chosen = TypeVar("Chosen", bound=Settings)
+Checked = TypeVar("Checked", bound=BaseModel)
+NAME = r"^\w[\w.+-]*$"
+"""Files are named after a run."""
 PACKAGES = ("torch", "torchvision", "albumentations", "accelerate", "numpy")
 
 
@@ -36,15 +46,15 @@ class RunRecord:
         (2, 1, [])
     """
 
-    name: str
+    name: Annotated[str, Field(pattern=NAME)]
     settings: dict[str, Any]
-    """The settings dataclass as a dictionary."""
+    """Plain values; `settings_of` of each question makes the pydantic model of them."""
     data: dict[str, Any]
     """kind (simulated or real), fingerprint, counts, split ids, note."""
     seed: int
-    schema: int = SCHEMA
+    schema: Literal[1] = 1
     key: str = ""
-    """Hash of settings, data fingerprint and source code, by which the run is found again."""
+    """Hash by which the run is found again, see `run_key`."""
     command: str = ""
     commit: str = ""
     versions: dict[str, str] = field(default_factory=dict)
@@ -62,24 +72,16 @@ class RunRecord:
 
     @property
     def stem(self) -> str:
-        """File name without ending, for the record, its weights and its checkpoint.
-
-        Example:
-            >>> RunRecord("unet", settings={}, data={}, seed=0, key="0123456789abcdef").stem
-            'unet-0123456789'
-        """
+        """File name without ending, for the record, its weights and its checkpoint."""
         return f"{self.name}-{self.key[:10]}"
+
+    def weights_in(self, folder: Path) -> Path:
+        """Where the run's weights lie in its folder."""
+        return folder / f"{self.stem}.safetensors"
 
     @property
     def samples(self) -> int:
-        """Slices, images or crops seen in training, over all epochs.
-
-        Example:
-            >>> record = RunRecord("unet", settings={}, data={}, seed=0)
-            >>> record.history = [{"samples": 400}, {"samples": 400}]
-            >>> record.samples
-            800
-        """
+        """Slices, images or crops seen in training, over all epochs."""
         return sum(epoch["samples"] for epoch in self.history)
 
     @property
@@ -87,28 +89,49 @@ class RunRecord:
         """Minutes of training steps, times the threads or GPUs that took them.
 
         Older records do not say it by epoch: theirs are the number that the last session had.
-
-        Example:
-            >>> record = RunRecord("unet", settings={}, data={}, seed=0, seconds_training=90.0)
-            >>> record.hardware = {"device": "CPU", "count": 2}
-            >>> record.device_minutes
-            3.0
         """
         if self.history and all("device_seconds" in epoch for epoch in self.history):
             return sum(epoch["device_seconds"] for epoch in self.history) / 60
         return self.seconds_training * self.hardware["count"] / 60
 
     def save(self, path: Path) -> Path:
-        """Write the record to `path` so that a reader sees the old file or the new, never half.
-
-        Example:
-            >>> record = RunRecord("unet", settings={"epochs": 2}, data={}, seed=0)
-            >>> path = record.save(folder / "unet.json")
-            >>> path.read_text().splitlines()[:4]
-            ['{', ' "name": "unet",', ' "settings": {', '  "epochs": 2']
-        """
+        """Write the record to `path` so that a reader sees the old file or the new, never half."""
         write_atomically(path, _dumps(self.__dict__).encode())
         return path
+
+
+_FIELDS = tuple(item.name for item in fields(RunRecord))
+_READER = TypeAdapter(RunRecord)
+
+
+def start(name: str, settings: Settings, weights: str, data: dict[str, Any]) -> RunRecord:
+    """A record without results yet.
+
+    Args:
+        name: of the run; its files are named after it.
+        settings: of the run.
+        weights: how the network starts, a name or a file. A file is recorded by name and content,
+            never by a path on somebody's machine.
+        data: for the record; `fingerprint` is part of the key.
+    """
+    if not re.fullmatch(NAME, name):
+        raise InputError(f"name is {name!r}: choose letters, digits and . _ + -")
+    chosen = {"model": settings.model} | settings.model_dump(mode="json")
+    known = {"start": weights}
+    if weights not in NAMED_WEIGHTS:
+        path = expanded(weights)
+        if not path.is_file():
+            raise InputError(f"weights: {path} is no file; give one, or what --help lists")
+        known = {"start": path.name, "start_sha256": file_sha256(path)}
+        chosen |= {name: path.name for name, value in chosen.items() if value == weights}
+    key = run_key([chosen, known], data["fingerprint"])
+    return RunRecord(name, chosen, data, settings.seed, key=key, weights=known, **provenance())
+
+
+def run_key(settings: Any, fingerprint: str) -> str:
+    """SHA-256 over settings, the data's fingerprint, and this package's version."""
+    content = json.dumps([RunRecord.schema, __version__, settings, fingerprint], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def load(path: Path) -> RunRecord:
@@ -123,128 +146,102 @@ def load(path: Path) -> RunRecord:
         >>> load(path).settings
         {'epochs': 2}
     """
+    remedy = "give the JSON file that train wrote"
     try:
-        content = json.loads(Path(path).read_bytes())
-        if content["schema"] != SCHEMA:
-            fault = f"schema {content['schema']}, but this version reads {SCHEMA}"
-            raise InputError(f"{path}: {fault}; give another record, or train again")
-        record = RunRecord(**{name: content[name] for name in _FIELDS})
-        for item in fields(RunRecord):
-            kind = get_origin(item.type)  # dict or list; None for what has no members
-            if kind and not isinstance(content[item.name], kind):
-                raise TypeError(f"{item.name} is no {kind.__name__}")
-        return record
+        return _READER.validate_json(Path(path).read_bytes(), strict=True)
     except OSError as error:
-        raise InputError(
-            f"{path}: no record to read ({error.strerror}); give the JSON file that train wrote"
-        ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        fault = f"not a run record ({type(error).__name__}: {error})"
-        raise InputError(f"{path}: {fault}; give the file that train wrote") from None
+        raise InputError(f"{path}: no record to read ({error.strerror}); {remedy}") from None
+    except ValidationError as error:
+        raise InputError(f"{path}: not a run record ({told(error)}); {remedy}") from None
 
 
-def load_seeds(path: Path) -> list[RunRecord]:
-    """The record at `path`, and those of its other seeds beside it, `<stem>-seed<number>.json`.
-
-    Example:
-        >>> for seed, ending in enumerate(("", "-seed1")):
-        ...     record = RunRecord("ssd300", settings={}, data={}, seed=seed)
-        ...     _ = record.save(folder / f"ssd300{ending}.json")
-        >>> [record.seed for record in load_seeds(folder / "ssd300.json")]
-        [0, 1]
-    """
-    path = Path(path)
-    others = path.parent.glob(f"{path.stem}-seed[0-9]*.json")
-    return sorted(map(load, [path, *others]), key=lambda record: record.seed)
+def checked(record: RunRecord, kind: type[Checked], field: str) -> Checked:
+    """A record's data or evidence as what it has to be; an InputError names each fault."""
+    try:
+        return kind.model_validate(getattr(record, field))
+    except ValidationError as error:
+        remedy = "give the record as train wrote it"
+        raise InputError(f"record {record.name}: its {field}: {told(error)}; {remedy}") from None
 
 
-def chain(record: RunRecord, known: Iterable[RunRecord]) -> list[RunRecord]:
-    """The run, the one whose weights it goes on from, the one before that, and so on.
-
-    Args:
-        record: the last of them.
-        known: runs that may be among them. A run that starts from the weights of none of these is
-            the chain's first.
-
-    Example:
-        >>> first, second = (RunRecord(name, {}, data={}, seed=0) for name in ("first", "second"))
-        >>> first.weights = {"sha256": "f00d", "start": "random"}
-        >>> second.weights = {"sha256": "beef", "start": "file", "start_sha256": "f00d"}
-        >>> [own.name for own in chain(second, known=[first, second])]
-        ['second', 'first']
-    """
-    by_weights = {own.weights["sha256"]: own for own in known if "sha256" in own.weights}
-    runs = [record]
-    while before := by_weights.pop(runs[-1].weights.get("start_sha256"), None):
-        runs.append(before)
-    return runs
+def load_seeds(folder: Path, stem: str) -> list[RunRecord]:
+    """The records `<stem>-seed0.json`, `<stem>-seed1.json`, ... in `folder`."""
+    paths = sorted(Path(folder).glob(f"{stem}-seed[0-9].json"))
+    if not paths:
+        raise InputError(f"{folder}: no record {stem}-seed0.json in it")
+    return [load(path) for path in paths]
 
 
-def find(folder: Path, record: RunRecord) -> RunRecord | None:
-    """The finished run with the same name and key in `folder`, or None: never a stale one.
-
-    Example:
-        >>> record = RunRecord("unet", settings={}, data={}, seed=0, key="0123456789abcdef")
-        >>> record.save(folder / f"{record.stem}.json").name
-        'unet-0123456789.json'
-        >>> find(folder, record).stem
-        'unet-0123456789'
-    """
-    path = folder / f"{record.stem}.json"
-    if not path.exists():
+def finished(record: RunRecord, folder: Path) -> RunRecord | None:
+    """The run with the same key if `folder` holds it finished; its weights are checked."""
+    path, weights = folder / f"{record.stem}.json", record.weights_in(folder)
+    if not path.exists() or not weights.exists():
         return None
     found = load(path)
-    return found if found.key == record.key else None
+    if found.key != record.key:
+        return None
+    check_weights(found, weights)
+    return found
 
 
-def run_key(settings: Any, fingerprint: str, sources: list[Path]) -> str:
-    """SHA-256 over the settings, the data's fingerprint and the code that decides the result.
+def keep(record: RunRecord, model: nn.Module, folder: Path, accelerator: Accelerator) -> None:
+    """Write what a run has made, the record last, and remove its checkpoint."""
+    record.seconds_training = round(sum(entry["seconds"] for entry in record.history), 1)
+    record.hardware["mixed_precision"] = accelerator.mixed_precision
+    if accelerator.is_main_process:
+        save_weights(model, record.weights_in(folder))
+        record.weights["sha256"] = file_sha256(record.weights_in(folder))
+        record.save(folder / f"{record.stem}.json")
+        checkpoint = folder / f"{record.stem}.checkpoint.pt"
+        checkpoint.unlink(missing_ok=True)  # three times as large as the weights
 
-    Example:
-        >>> run_key({"epochs": 2}, fingerprint="f00d", sources=[])[:10]
-        '618f3a8c70'
-        >>> run_key({"epochs": 3}, fingerprint="f00d", sources=[])[:10]
-        '210678e970'
+
+def check_writable(folder: Path) -> None:
+    """Notice a folder that cannot be written to before hours of training, not after them."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=folder).close()
+    except OSError as error:
+        fault = f"{folder}: cannot be written to ({error.strerror})"
+        raise InputError(f"{fault}; choose another folder") from None
+
+
+def check_weights(record: RunRecord, weights: Path) -> None:
+    """Refuse a weights file that is not there, or not the one the record's run made."""
+    if not weights.is_file():
+        remedy = "give --weights (train leaves it beside its record)"
+        raise InputError(f"{weights}: no such weights file; {remedy}")
+    if file_sha256(weights) != record.weights.get("sha256"):
+        raise InputError(f"{weights}: these are not the weights of record {record.name}")
+
+
+def trained(model: nn.Module, weights: Path, accelerator: Accelerator) -> nn.Module:
+    """The network with these weights, in evaluation mode, in the accelerator's precision."""
+    load_weights(model, weights)
+    return accelerator.prepare_model(model.eval(), evaluation_mode=True)
+
+
+def settings_of(record: RunRecord, *kinds: type[Chosen]) -> Chosen:
+    """The settings of a record, as the model they were: what a network is built from.
+
+    Raises:
+        InputError: if the record is of another network, or of a version with other settings.
     """
-    digest = hashlib.sha256(json.dumps([SCHEMA, settings, fingerprint], sort_keys=True).encode())
-    for path in sorted(sources):
-        digest.update(f"{path.name}{code_sha256(path)}".encode())
-    return digest.hexdigest()
-
-
-def code_sha256(path: Path) -> str:
-    """SHA-256 of what a Python file does: of its tree without comments, layout, descriptions.
-
-    A better description makes no run or data stale. The same file may give another value under
-    another version of Python.
-
-    Example:
-        A comment changes nothing, another number does:
-
-        >>> for name, text in {"a": b"x = 1", "b": b"x = 1  # a comment", "c": b"x = 2"}.items():
-        ...     write_atomically(folder / f"{name}.py", text)
-        >>> len({code_sha256(folder / f"{name}.py") for name in "abc"})
-        2
-    """
-    tree = ast.parse(path.read_bytes(), path)
-    for node in ast.walk(tree):
-        if isinstance(getattr(node, "body", None), list):
-            node.body = [statement for statement in node.body if not _is_text(statement)]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
-
-
-def _is_text(statement: ast.stmt) -> bool:
-    constant = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
-    return constant and isinstance(statement.value.value, str)
+    chosen = dict(record.settings)
+    model = chosen.pop("model", None)
+    kind = next((own for own in kinds if own.model == model), None)
+    if kind is None:
+        known = " or ".join(own.model for own in kinds)
+        raise InputError(f"record {record.name}: its model is {reprlib.repr(model)}, not {known}")
+    try:
+        return kind(**chosen)
+    except InputError as error:
+        remedy = "train again, or use the record's commit"
+        raise InputError(f"record {record.name}: {error}; {remedy}") from None
 
 
 def provenance() -> dict[str, Any]:
-    """Command, commit, versions and hardware of this process, as fields of a record.
-
-    Example:
-        >>> sorted(provenance())
-        ['command', 'commit', 'hardware', 'versions']
-    """
+    """Command, commit, versions and hardware of this process, as fields of a record."""
     return {
         "command": _command(),
         "commit": _commit(),
@@ -254,39 +251,20 @@ def provenance() -> dict[str, Any]:
     }
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, as hexadecimal digits.
-
-    Example:
-        >>> write_atomically(folder / "abc.txt", b"abc")
-        >>> file_sha256(folder / "abc.txt")[:16]
-        'ba7816bf8f01cfea'
-    """
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a neighbour, flush it to the disk, rename it over `path`.
-
-    Example:
-        >>> write_atomically(folder / "new" / "note.txt", b"all of it")
-        >>> (folder / "new" / "note.txt").read_text()
-        'all of it'
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with open(partial, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-_FIELDS = tuple(item.name for item in fields(RunRecord))
+def hardware() -> dict[str, Any]:
+    """The device's name, and how many threads or GPUs work together."""
+    together = torch.distributed.is_available() and torch.distributed.is_initialized()
+    processes = torch.distributed.get_world_size() if together else 1
+    if torch.cuda.is_available():
+        return {"device": torch.cuda.get_device_name(), "count": processes}
+    cpu_info = Path("/proc/cpuinfo")
+    lines = cpu_info.read_text().splitlines() if cpu_info.exists() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    capability = torch.backends.cpu.get_cpu_capability()
+    return {
+        "device": f"CPU, {models[0] if models else platform.machine()} ({capability})",
+        "count": processes * torch.get_num_threads(),
+    }
 
 
 def _dumps(value: Any, depth: int = 0) -> str:
@@ -338,24 +316,3 @@ def _commit() -> str:
     except OSError:
         return "unknown"
     return (f"{head} with changes" if changed else head) if own else "unknown"
-
-
-def hardware() -> dict[str, Any]:
-    """The device's name, and how many threads or GPUs work together.
-
-    Example:
-        >>> hardware()["count"] >= 1
-        True
-    """
-    together = torch.distributed.is_available() and torch.distributed.is_initialized()
-    processes = torch.distributed.get_world_size() if together else 1
-    if torch.cuda.is_available():
-        return {"device": torch.cuda.get_device_name(), "count": processes}
-    cpu_info = Path("/proc/cpuinfo")
-    lines = cpu_info.read_text().splitlines() if cpu_info.exists() else []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    capability = torch.backends.cpu.get_cpu_capability()
-    return {
-        "device": f"CPU, {models[0] if models else platform.machine()} ({capability})",
-        "count": processes * torch.get_num_threads(),
-    }

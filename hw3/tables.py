@@ -1,21 +1,35 @@
 """Numbers in prose and tables: written by code from records and results, never typed."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
+from functools import partial
+from statistics import fmean
 from typing import Any
 
 from hw3 import records
-from hw3.profiles import Profile
+from hw3.detection import ap
+from hw3.detection.gtsdb import GROUPS
 from hw3.records import RunRecord
+from hw3.settings import Profile, active
+
+STATISTICS: dict[str, Callable[[str], Callable]] = {
+    "ap50": lambda _: ap.mean_average_precision,
+    "ap": lambda _: partial(ap.mean_average_precision, iou_threshold=None),
+    "ap_by_threshold": lambda name: partial(ap.mean_average_precision, iou_threshold=float(name)),
+    "ap50_by_class": lambda name: partial(ap.average_precision, label=GROUPS.index(name) + 1),
+    "ap50_by_size": lambda name: partial(ap.mean_average_precision, size_group=name),
+    "competition": lambda name: partial(
+        ap.average_precision,
+        label=GROUPS.index(name) + 1,
+        iou_threshold=ap.COMPETITION_IOU,
+        interpolation="all",
+    ),
+}
+"""How a detector's results come from its matches, by key; the threshold, class or size is given."""
 
 
 class Markdown(str):
-    """Text that a notebook renders as Markdown.
-
-    Example:
-        >>> print(Markdown("**bold** in a notebook, plain text elsewhere"))
-        **bold** in a notebook, plain text elsewhere
-    """
+    """Text that a notebook renders as Markdown."""
 
     def _repr_markdown_(self) -> str:
         return str(self)
@@ -43,83 +57,61 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> Markdown:
 
 
 def score(results: dict[str, Any], name: str) -> str:
-    """One score with its 95 % interval, if it has one: `0.861 [0.840, 0.879]`.
-
-    Example:
-        >>> print(score({"ap50": 0.8612, "ap50_interval": [0.84, 0.879]}, "ap50"))
-        0.861 [0.840,\N{NO-BREAK SPACE}0.879]
-        >>> score({"ap50": None, "ap50_interval": None}, "ap50")
-        '–'
-    """
+    """One score with its 95 % interval, if it has one: `0.861 [0.840, 0.879]`."""
     value, interval = results.get(name), results.get(f"{name}_interval")
     if value is None:
         return "–"
     return with_interval(value, interval) if interval else f"{value:.3f}"
 
 
-def with_interval(value: float, interval: Sequence[float], form: str = ".3f") -> str:
-    """`0.861 [0.840, 0.879]`; in a narrow column the line breaks before the bracket only.
-
-    Example:
-        >>> print(with_interval(0.8612, [0.84, 0.879], form=".2f"))
-        0.86 [0.84,\N{NO-BREAK SPACE}0.88]
-    """
-    low, high = interval
-    return f"{value:{form}} [{low:{form}},\N{NO-BREAK SPACE}{high:{form}}]"
+def seeds(runs: Sequence[RunRecord], key: str, name: str = "") -> str:
+    """`score` of a detector over several seeds, see `over_seeds`; `name` of a class or size."""
+    found = over_seeds(runs, key).get(name)
+    return with_interval(*found) if found else "–"
 
 
-def by_amount(starts: dict[str, dict[int, tuple[float, Sequence[float]]]], unit: str) -> Markdown:
-    """A table of what `hw3.figures.learning_curves` draws: a row an amount, a column a start.
+def over_seeds(runs: Sequence[RunRecord], key: str) -> dict[str, tuple[float, list[float]]]:
+    """Scores of a detector: means over its runs, with 95 % intervals over runs and images.
 
     Args:
-        starts: by title, scores with their intervals by amount of training data.
-        unit: what is counted, for the header.
+        runs: one or more, that differ in their seed.
+        key: of their results, see `STATISTICS`.
 
-    Example:
-        >>> simulated = {0: (0.5, (0.4, 0.6)), 30: (0.8, (0.7, 0.9))}
-        >>> print(by_amount({"simulated": simulated, "random": {30: (0.2, (0.1, 0.3))}}, "images"))
-        | images | simulated | random |
-        | --: | --: | --: |
-        | 0 | 0.500 [0.400,\N{NO-BREAK SPACE}0.600] | – |
-        | 30 | 0.800 [0.700,\N{NO-BREAK SPACE}0.900] | 0.200 [0.100,\N{NO-BREAK SPACE}0.300] |
+    Returns:
+        Value and [low, high] by threshold, class or size, or by "" for a single score; without
+        those that a run does not have.
     """
-    rows = [
-        [
-            amount,
-            *(with_interval(*own[amount]) if amount in own else None for own in starts.values()),
-        ]
-        for amount in sorted(set().union(*starts.values()))
-    ]
-    return table([unit, *starts], rows)
+    values = [_by_name(run.results.get(key)) for run in runs]
+    names = [name for name in values[0] if None not in [own.get(name) for own in values]]
+    if len(runs) == 1:
+        intervals = _by_name(runs[0].results.get(f"{key}_interval"))
+    else:
+        matches = [ap.match(run.evidence["truths"], run.evidence["detections"]) for run in runs]
+        intervals = {name: ap.pooled(matches, STATISTICS[key](name))[1] for name in names}
+    return {name: (fmean(own[name] for own in values), intervals[name]) for name in names}
+
+
+def with_interval(value: float, interval: Sequence[float], form: str = ".3f") -> str:
+    """`0.861 [0.840, 0.879]`; in a narrow column the line breaks before the bracket only."""
+    low, high = interval
+    return f"{value:{form}} [{low:{form}},\N{NO-BREAK SPACE}{high:{form}}]"
 
 
 def differences(columns: dict[str, dict[str, Any]]) -> Markdown:
     """A table of the settings in which runs differ.
 
     Args:
-        columns: each run's settings under its title; all have the same names.
-
-    Example:
-        >>> runs = {"report": {"epochs": 20, "seed": 0}, "ours": {"epochs": 8, "seed": 0}}
-        >>> print(differences(runs))
-        | setting | report | ours |
-        | :-- | --: | --: |
-        | epochs | 20 | 8 |
+        columns: each run's settings under its title; what one does not have is a dash.
     """
     texts = [{name: _listed(value) for name, value in own.items()} for own in columns.values()]
-    rows = [[name, *(own[name] for own in texts)] for name in texts[0]]
+    names = dict.fromkeys(name for own in texts for name in own)
+    rows = [[name, *(own.get(name) for own in texts)] for name in names]
     return table(["setting", *columns], [row for row in rows if len(set(row[1:])) > 1])
 
 
-def environment(profile: Profile) -> Markdown:
-    """What this page ran on: profile, data, versions, hardware.
-
-    Example:
-        >>> from hw3.profiles import SMOKE
-        >>> print(environment(SMOKE))
-        Profile **smoke** (simulated data) on ...; python ..., torch ..., torchvision ...
-    """
-    found = records.provenance()
+def environment(profile: Profile | None = None) -> Markdown:
+    """What this page ran on: profile (the active one), data, versions, hardware."""
+    profile, found = profile or active(), records.provenance()
     versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
     data = "simulated" if profile.simulated else "real"
     return Markdown(
@@ -128,85 +120,52 @@ def environment(profile: Profile) -> Markdown:
 
 
 def provenance(record: RunRecord) -> Markdown:
-    """One sentence that says where a record's numbers come from.
-
-    Example:
-        >>> record = RunRecord("unet", settings={"split": "slice"}, data={}, seed=0)
-        >>> record.data, record.commit = {"kind": "real", "slices": 3929}, "c0ffee"
-        >>> record.history, record.seconds_training = [{}] * 20, 90.0
-        >>> record.hardware, record.versions = {"device": "A100", "count": 1}, {"torch": "2.5.0"}
-        >>> print(provenance(record))
-        **Real data**; 3,929 slices, split `slice`, seed 0; 20 epochs, 0:01:30 h of training
-        steps on 1 × A100; torch 2.5.0; commit `c0ffee`.
-    """
-    data, versions, device = record.data, record.versions, _device(record.hardware)
-    note = f", {data['note']}" if data.get("note") else ""
+    """One sentence that says where a record's numbers come from."""
+    data, epochs = record.data, len(record.history)
     unit = "slices" if "slices" in data else "images"
-    what = f"{data[unit]:,} {unit}, split `{record.settings['split']}`, seed {record.seed}"
-    epochs = len(record.history)
-    how = f"{epochs} epoch{'s' * (epochs != 1)}, {hours([record])} h of training steps"
-    made = f"torch {versions['torch']}; commit `{record.commit[:10]}`{record.commit[40:]}"
-    return Markdown(
-        f"**{data['kind'].capitalize()} data**{note}; {what}; {how} on {device}; {made}."
-    )
+    note, split = data.get("note"), record.settings.get("split")
+    parts = [
+        f"**{data['kind'].capitalize()} data**" + f", {note}" * bool(note),
+        f"{data[unit]:,} {unit}" + f", split `{split}`" * bool(split) + f", seed {record.seed}",
+        f"{epochs} epoch{'s' * (epochs != 1)}",
+        f"{hours([record])} h of training steps on {_device(record.hardware)}",
+        f"torch {record.versions['torch']}",
+        f"commit `{record.commit[:10]}`{record.commit[40:]}.",
+    ]
+    return Markdown("; ".join(parts))
 
 
 def folded(title: str, text: str) -> Markdown:
-    """Markdown text behind a line that opens it; printed, it is open.
-
-    Example:
-        >>> print(folded("More", "**Details**"))
-        <details><summary>More</summary>
-        <BLANKLINE>
-        **Details**
-        <BLANKLINE>
-        </details>
-    """
+    """Markdown text behind a line that opens it; printed, it is open."""
     return Markdown(f"<details><summary>{title}</summary>\n\n{text}\n\n</details>")
 
 
-def sources(runs: dict[str, RunRecord]) -> Markdown:
-    """`provenance` of several runs by title, a line each, folded.
-
-    Example:
-        >>> record = RunRecord("unet", settings={"split": "slice"}, data={}, seed=0)
-        >>> record.data, record.commit = {"kind": "real", "slices": 3929}, "c0ffee"
-        >>> record.hardware, record.versions = {"device": "A100", "count": 1}, {"torch": "2.5.0"}
-        >>> print(sources({"by slice": record}))
-        <details><summary>Where these numbers come from (real data, 1 run)</summary>
-        <BLANKLINE>
-        - by slice: **Real data**; 3,929 slices, split `slice`, seed 0; ...
-    """
-    kinds = " and ".join(dict.fromkeys(run.data["kind"] for run in runs.values()))
-    title = f"Where these numbers come from ({kinds} data, {len(runs)} run{'s' * (len(runs) != 1)})"
-    return folded(title, "\n".join(f"- {own}: {provenance(run)}" for own, run in runs.items()))
+def sources(runs: dict[str, RunRecord | Sequence[RunRecord]]) -> Markdown:
+    """`provenance` of runs by title, one or several seeds each, a line a run, folded."""
+    pairs = [
+        (title, run)
+        for title, own in runs.items()
+        for run in ([own] if isinstance(own, RunRecord) else own)
+    ]
+    kinds = " and ".join(dict.fromkeys(run.data["kind"] for _, run in pairs))
+    count = f"{len(pairs)} run{'s' * (len(pairs) != 1)}"
+    lines = [f"- {title}: {provenance(run)}" for title, run in pairs]
+    return folded(f"Where these numbers come from ({kinds} data, {count})", "\n".join(lines))
 
 
 def hours(runs: Iterable[RunRecord]) -> str:
-    """Hours, minutes and seconds of training steps that runs took together.
-
-    Example:
-        >>> record = RunRecord("unet", settings={}, data={}, seed=0, seconds_training=90.0)
-        >>> hours([record, record])
-        '0:03:00'
-    """
+    """Hours, minutes and seconds of training steps that runs took together."""
     return str(timedelta(seconds=round(sum(run.seconds_training for run in runs))))
 
 
 def command(record: RunRecord) -> Markdown:
-    """What was typed to make a run, an option a line.
-
-    Example:
-        >>> record = RunRecord("unet", settings={}, data={}, seed=0)
-        >>> record.command = "python -m hw3 train unet --epochs 4"
-        >>> print(command(record))
-        ```bash
-        python -m hw3 train unet \\
-            --epochs 4
-        ```
-    """
+    """What was typed to make a run, an option a line."""
     lines = record.command.replace(" --", " \\\n    --")
     return Markdown(f"```bash\n{lines}\n```")
+
+
+def _by_name(scores: Any) -> dict[str, Any]:
+    return scores if isinstance(scores, dict) else {"": scores}
 
 
 def _device(hardware: dict[str, Any]) -> str:

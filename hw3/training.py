@@ -6,6 +6,7 @@ killed goes on from its last checkpoint and ends with the weights of an uninterr
 """
 
 import ctypes
+import hashlib
 import os
 import platform
 import random
@@ -15,6 +16,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from glob import escape
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,11 +30,16 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from hw3.errors import InputError
-from hw3.records import hardware, write_atomically
+from hw3.data import InputError, write_atomically
+from hw3.records import check_writable, hardware
+from hw3.settings import Settings
 
 WORKERS = 4
 """Processes that load data for a GPU, where there are as many cores."""
+LOADER_SECONDS = 600
+"""How long a batch may take that such a process loads."""
+CHECKPOINT_SECONDS = 120.0
+"""The state is saved that often within an epoch, and after each epoch."""
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 SampleKey = tuple[int, int]
 """Epoch and index, which a data set needs to know to return one augmented sample."""
@@ -40,32 +48,103 @@ SampleKey = tuple[int, int]
 class Samples(Protocol):
     """A map-style data set. Samples are dictionaries and hold at least "id", a string.
 
-    Example:
-        >>> class Squares:
-        ...     def __len__(self):
-        ...         return 4
-        ...
-        ...     def __getitem__(self, key):
-        ...         epoch, index = key
-        ...         return {"id": str(index), "square": index**2}
-        >>> Squares()[0, 3]
-        {'id': '3', 'square': 9}
+    What it has learnt on the way (false alarms, say) it may offer by `state_dict` and take back by
+    `load_state_dict`: then it is part of the checkpoint.
     """
 
     def __len__(self) -> int: ...
     def __getitem__(self, key: SampleKey) -> dict[str, Any]: ...
 
 
+@dataclass
+class Task:
+    """What is trained, on what, and how one step goes."""
+
+    model: nn.Module
+    samples: Samples
+    step: Callable[[nn.Module, dict[str, Any]], dict[str, Tensor]]
+    """Takes the model and a batch, and returns "loss" and what else is to be summed or averaged."""
+    after_epoch: Callable[[nn.Module, int], dict[str, Any]] | None = None
+    """Takes the model in evaluation mode and the number of finished epochs; its return value joins
+    the epoch's entry in the history."""
+    collate: Callable[[list], dict[str, Any]] | None = None
+    max_gradient_norm: float | None = None
+    """Larger gradients are scaled down to it."""
+
+
 class Interrupted(KeyboardInterrupt):
-    """Training was stopped by a signal, after its state was saved.
+    """Training was stopped by a signal, after its state was saved."""
+
+
+def fit(
+    task: Task,
+    settings: Settings,
+    accelerator: Accelerator,
+    checkpoint: Path | None = None,
+    key: str = "",
+    workers: int | None = None,
+) -> list[dict[str, Any]]:
+    """Train for all epochs, from the checkpoint on if there is one.
+
+    Args:
+        task: its model is left in evaluation mode.
+        settings: their epochs, batch_size, seed, learning_rate, weight_decay, schedule.
+        accelerator: from `make_accelerator`.
+        checkpoint: file for the state of the run.
+        key: identifies the run, so that another's checkpoint is refused; needed with one.
+        workers: processes that load data; None for none on a CPU, and a few beside a GPU.
+
+    Returns:
+        A history: entries with `epoch`, `samples`, `learning_rate`, `seconds` (steps only),
+        `seconds_waiting` (of these, for data), `device_seconds` (times the threads or GPUs at
+        work), what `step` returned (integers summed, others averaged), what `after_epoch` did.
+
+    Raises:
+        FloatingPointError: at the first loss that is not finite, with the batch's ids, or after
+            an epoch whose last step has ruined the weights.
+        Interrupted: after SIGINT or SIGTERM, once the state is saved.
+        InputError: if the checkpoint is damaged, belongs to another run, or has no key; if a
+            process that loads data has died or hangs.
 
     Example:
-        >>> try:
-        ...     raise Interrupted("stopped; state saved in unet.checkpoint.pt")
-        ... except KeyboardInterrupt as stopped:
-        ...     print(stopped)
-        stopped; state saved in unet.checkpoint.pt
+        Fit y = 2 x from a slope of 0. The loss is 4 before the first step.
+
+        >>> from hw3.settings import REPORT
+        >>> model = nn.Linear(1, 1, bias=False)
+        >>> nn.init.zeros_(model.weight).item()
+        0.0
+        >>> samples = {(0, index): {"id": str(index), "x": torch.ones(1)} for index in range(4)}
+        >>> def step(model, batch):
+        ...     return {"loss": (model(batch["x"]) - 2 * batch["x"]).square().mean()}
+        >>> settings = REPORT["unet"].but(epochs=1, batch_size=4, learning_rate=0.5)
+        >>> history = fit(Task(model, samples, step), settings, make_accelerator())
+        epoch 1/1  learning_rate 0.5  seconds ...  loss 4
+        >>> history[0]["samples"], round(model.weight.item(), 3)
+        (4, 0.5)
     """
+    run = _Run(task, settings, accelerator, checkpoint, key)
+    with _signals_noted() as interrupted, _loader_faults_told(), run.progress() as bar:
+        for epoch in range(run.epoch, settings.epochs):
+            run.model.train()
+            for batch in run.batches(epoch, workers):
+                with accelerator.autocast():
+                    values = task.step(run.model, batch)
+                if not torch.isfinite(values["loss"]):
+                    raise FloatingPointError(run.where(values["loss"], batch))
+                run.optimizer.zero_grad()
+                accelerator.backward(values["loss"])
+                if task.max_gradient_norm is not None:
+                    accelerator.clip_grad_norm_(run.model.parameters(), task.max_gradient_norm)
+                run.optimizer.step()
+                if run.scheduler is not None and not accelerator.optimizer_step_was_skipped:
+                    run.scheduler.step()
+                run.add(values)
+                bar.update()
+                run.save_when_due(interrupted)
+            run.close_epoch()
+            run.save_when_due(interrupted, due=True)
+    run.model.eval()
+    return run.history
 
 
 def make_accelerator(mixed_precision: str = "auto") -> Accelerator:
@@ -102,22 +181,13 @@ def accelerator_to_predict(mixed_precision: str) -> Accelerator:
 
     Args:
         mixed_precision: of the run's settings.
-
-    Example:
-        >>> accelerator_to_predict("auto").device == make_accelerator().device
-        True
     """
     lacking = mixed_precision == "fp16" and _cpu_alone()
     return make_accelerator("auto" if lacking else mixed_precision)
 
 
 def processes() -> PartialState:
-    """Which of how many processes this is; it can be asked before there is an accelerator.
-
-    Example:
-        >>> processes().is_main_process
-        True
-    """
+    """Which of how many processes this is; it can be asked before there is an accelerator."""
     return PartialState(cpu=_cpu_alone())
 
 
@@ -149,140 +219,12 @@ def epoch_batches(count: int, batch_size: int, seed: int, epoch: int) -> list[li
 
     Raises:
         InputError: if there are fewer samples than one batch takes, or a batch takes none.
-
-    Example:
-        >>> epoch_batches(count=5, batch_size=2, seed=0, epoch=0)
-        [[(0, 2), (0, 4)], [(0, 3), (0, 0)]]
     """
     if not 1 <= batch_size <= count:
         raise InputError(f"batch_size is {batch_size}: choose 1 to the {count} training samples")
     order = np.random.default_rng((seed, epoch)).permutation(count).tolist()
     starts = range(0, count - batch_size + 1, batch_size)
     return [[(epoch, index) for index in order[start : start + batch_size]] for start in starts]
-
-
-def fit(
-    model: nn.Module,
-    step: Callable[[nn.Module, dict[str, Any]], dict[str, Tensor]],
-    samples: Samples,
-    optimizer: torch.optim.Optimizer,
-    *,
-    epochs: int,
-    batch_size: int,
-    seed: int,
-    accelerator: Accelerator,
-    scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
-    validate: Callable[[nn.Module], dict[str, Any]] | None = None,
-    collate: Callable[[list[dict[str, Any]]], dict[str, Any]] | None = None,
-    workers: int | None = None,
-    max_gradient_norm: float | None = None,
-    checkpoint: Path | None = None,
-    checkpoint_seconds: float = 300.0,
-    key: str = "",
-) -> list[dict[str, Any]]:
-    """Train `model` in place and return its history, one entry an epoch.
-
-    Args:
-        model: in any state; it is moved to the accelerator's device.
-        step: computes one batch's forward pass. Returns "loss" (scalar, to be minimised) and any
-            other tensors to follow: integers are summed over the epoch, floats averaged.
-        samples: map-style data set, indexed by (epoch, index).
-        optimizer: over the parameters to train.
-        epochs: passes over the samples.
-        batch_size: samples a step, over all processes.
-        seed: decides the order of the samples.
-        accelerator: see `make_accelerator`.
-        scheduler: stepped once a batch.
-        validate: called on the unwrapped model after each epoch, on every process.
-        collate: makes a batch of a list of samples.
-        workers: processes that load data; None for none on a CPU, where they would take the cores
-            that train, and for up to `WORKERS` beside a GPU, which would wait otherwise.
-        max_gradient_norm: gradients are scaled down to this norm.
-        checkpoint: file for the state of the run; an existing one is gone on from.
-        checkpoint_seconds: the state is saved that often within an epoch, and after each epoch.
-        key: identifies the run, so that another's checkpoint is refused; needed with one.
-
-    Returns:
-        Entries with `epoch`, `samples`, `learning_rate`, `seconds` (steps only), `seconds_waiting`
-        (of these, waiting for data), `device_seconds` (each second times the threads or GPUs at
-        work), what `step` returned, and what `validate` returned.
-
-    Raises:
-        FloatingPointError: at the first loss that is not finite, with the batch's ids.
-        Interrupted: after SIGINT or SIGTERM, once the state is saved.
-        InputError: if the checkpoint belongs to another run, or has no key.
-
-    Example:
-        Fit y = 2 x from a slope of 0. The loss is 4 before the first step, 2.25 before the second.
-
-        >>> model = nn.Linear(1, 1, bias=False)
-        >>> nn.init.zeros_(model.weight).item()
-        0.0
-        >>> samples = {(0, index): {"id": str(index), "x": torch.ones(1)} for index in range(4)}
-        >>> def step(model, batch):
-        ...     return {"loss": (model(batch["x"]) - 2 * batch["x"]).square().mean()}
-        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.125)
-        >>> options = {"epochs": 1, "batch_size": 2, "seed": 0, "accelerator": make_accelerator()}
-        >>> history = fit(model, step, samples, optimizer, **options)
-        epoch 1/1  learning_rate 0.125  seconds ...  loss 3.125
-        >>> history[0]["samples"], model.weight.item()
-        (4, 0.875)
-    """
-    if checkpoint is not None and not key:
-        raise InputError("key is empty: name the run whose state the checkpoint keeps")
-    steps = len(epoch_batches(len(samples), batch_size, seed, 0))
-    model, optimizer = accelerator.prepare(model, optimizer)
-    run = _Run(model, optimizer, scheduler, accelerator, checkpoint, key)
-    run.resume()
-    with _signals_noted() as interrupted, _progress(epochs, steps) as bar:
-        for epoch in range(run.epoch, epochs):
-            model.train()
-            batches = epoch_batches(len(samples), batch_size, seed, epoch)
-            bar.update(epoch * steps + run.steps - bar.n)
-            loader = DataLoader(
-                samples,
-                batch_sampler=_share(batches[run.steps :], accelerator),
-                collate_fn=collate,
-                num_workers=_workers(accelerator) if workers is None else workers,
-                generator=torch.Generator(),  # else each loader would draw from the global state
-                pin_memory=accelerator.device.type == "cuda",
-            )
-            clock = time.perf_counter()
-            saved = clock
-            for batch in _batches(loader):
-                batch = send_to_device(batch, accelerator.device)
-                waiting = time.perf_counter() - clock
-                values = _optimise(run, step, batch, max_gradient_norm)
-                run.add(values, waiting, time.perf_counter() - clock)
-                bar.update()
-                overdue = time.perf_counter() - saved > checkpoint_seconds
-                stop, due = _any_process(accelerator, interrupted.is_set(), overdue)
-                if stop or due:
-                    run.save()
-                    saved = time.perf_counter()
-                if stop:
-                    raise Interrupted(_how_to_resume(checkpoint))
-                clock = time.perf_counter()
-            entry = run.close_epoch(batch_size)
-            for buffer in accelerator.unwrap_model(model).buffers():
-                broadcast(buffer)  # BatchNorm's statistics differ, and the first process saves its
-            if validate is not None:
-                model.eval()
-                entry |= validate(accelerator.unwrap_model(model))
-            run.save()
-            _log(epoch_line(entry, epochs), accelerator)
-            if _any_process(accelerator, interrupted.is_set())[0]:
-                raise Interrupted(_how_to_resume(checkpoint))
-    model.eval()
-    return run.history
-
-
-def _batches(loader: DataLoader) -> Iterator[Any]:
-    """The batches; a fault of the input is told as here where another process has found it."""
-    try:
-        yield from loader
-    except InputError as error:
-        raise InputError(str(error).rpartition("InputError: ")[2].strip()) from None
 
 
 def map_in_order(
@@ -297,10 +239,6 @@ def map_in_order(
         function: takes one item and returns a list of results that can be pickled.
         items: the same on every process.
         accelerator: knows the processes.
-
-    Example:
-        >>> map_in_order(lambda item: [item, item**2], [1, 2, 3], make_accelerator())
-        [1, 1, 2, 4, 3, 9]
     """
     rank, world = accelerator.process_index, accelerator.num_processes
     own = [(i, function(items[i])) for i in range(rank, len(items), world)]
@@ -310,12 +248,7 @@ def map_in_order(
 
 
 def epoch_line(entry: dict[str, Any], epochs: int) -> str:
-    """One line for a log: the epoch and its scalar values.
-
-    Example:
-        >>> epoch_line({"epoch": 1, "loss": 0.25, "validation": {"dice": 0.5}}, epochs=20)
-        'epoch 1/20  loss 0.25  validation dice 0.5'
-    """
+    """One line for a log: the epoch and its scalar values."""
     values = entry | {f"validation {k}": v for k, v in entry.get("validation", {}).items()}
     shown = [
         f"{name} {value:.4g}"
@@ -330,43 +263,84 @@ class _Run:
 
     def __init__(
         self,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        scheduler: torch.optim.lr_scheduler.LRScheduler | None,
+        task: Task,
+        settings: Settings,
         accelerator: Accelerator,
         checkpoint: Path | None,
         key: str,
     ) -> None:
-        self.model, self.optimizer, self.scheduler = model, optimizer, scheduler
-        self.accelerator, self.checkpoint, self.key = accelerator, checkpoint, key
+        if checkpoint is not None and not key:
+            raise InputError("key is empty: name the run whose state the checkpoint keeps")
+        self.task, self.settings, self.accelerator = task, settings, accelerator
+        self.checkpoint, self.key = checkpoint, key
+        self.steps_an_epoch = len(
+            epoch_batches(len(task.samples), settings.batch_size, settings.seed, 0)
+        )
+        optimizer, self.scheduler = _optimizer(task.model, settings, self.steps_an_epoch)
+        self.model, self.optimizer = accelerator.prepare(task.model, optimizer)
         self.history: list[dict[str, Any]] = []
         self.devices = hardware()["count"]  # after a resumption it may be another number
-        self.reset()
+        self._reset()
+        if checkpoint is not None:
+            self._find(checkpoint)
+        self.clock = self.saved = time.perf_counter()
 
     @property
     def epoch(self) -> int:
         return len(self.history)
 
-    def reset(self) -> None:
-        self.steps, self.seconds, self.waiting, self.device_seconds = 0, 0.0, 0.0, 0.0
-        self.sums: dict[str, Tensor] = {}
+    def progress(self) -> tqdm:
+        """A bar on a terminal, nothing in a log or a notebook."""
+        total = self.settings.epochs * self.steps_an_epoch
+        done = self.epoch * self.steps_an_epoch + self.steps
+        hidden = not sys.stderr.isatty()
+        return tqdm(total=total, initial=done, unit="step", disable=hidden, leave=False)
 
-    def add(self, values: dict[str, Tensor], waiting: float, seconds: float) -> None:
+    def batches(self, epoch: int, workers: int | None) -> Iterator[dict[str, Any]]:
+        """What is left of the epoch, on the device."""
+        settings, samples = self.settings, self.task.samples
+        workers = _workers(self.accelerator) if workers is None else workers
+        batches = epoch_batches(len(samples), settings.batch_size, settings.seed, epoch)
+        loader = DataLoader(
+            samples,
+            batch_sampler=_share(batches[self.steps :], self.accelerator),
+            collate_fn=self.task.collate,
+            num_workers=workers,
+            timeout=LOADER_SECONDS if workers else 0,
+            worker_init_fn=_ignore_interrupts,
+            generator=torch.Generator(),  # else each loader would draw from the global state
+            pin_memory=self.accelerator.device.type == "cuda",
+        )
+        self.clock = time.perf_counter()
+        for batch in loader:
+            batch = send_to_device(batch, self.accelerator.device)
+            self.waited = time.perf_counter() - self.clock
+            yield batch
+            self.clock = time.perf_counter()
+
+    def where(self, loss: Tensor, batch: dict[str, Any]) -> str:
+        place = f"epoch {self.epoch + 1}, step {self.steps + 1}"
+        ids = ", ".join(map(str, batch["id"]))
+        return f"loss is {loss.item()} in {place}: lower the learning rate; batch: {ids}"
+
+    def add(self, values: dict[str, Tensor]) -> None:
+        """Count the step that was taken."""
         for name, value in values.items():
             value = value.detach()
             shares = self.accelerator.num_processes
             value = value.double() / shares if value.is_floating_point() else value.long()
             self.sums[name] = self.sums[name] + value if name in self.sums else value
+        seconds = time.perf_counter() - self.clock
         self.steps += 1
-        self.waiting += waiting
+        self.waiting += self.waited
         self.seconds += seconds
         self.device_seconds += seconds * self.devices
 
-    def close_epoch(self, batch_size: int) -> dict[str, Any]:
-        """Add the finished epoch to the history and return its entry."""
+    def close_epoch(self) -> None:
+        """Add the finished epoch to the history."""
         entry: dict[str, Any] = {
             "epoch": self.epoch + 1,
-            "samples": self.steps * batch_size,
+            "samples": self.steps * self.settings.batch_size,
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "seconds": round(self.seconds, 3),
             "seconds_waiting": round(self.waiting, 3),
@@ -374,17 +348,39 @@ class _Run:
         }
         for name, total in self._sums_of_all().items():
             entry[name] = (total / self.steps if total.is_floating_point() else total).tolist()
+        unwrapped = self.accelerator.unwrap_model(self.model)
+        for buffer in unwrapped.buffers():
+            broadcast(buffer)  # BatchNorm's statistics differ, and the first process saves its
+        if not all(own.isfinite().all() for own in unwrapped.state_dict().values()):
+            fault = f"after epoch {entry['epoch']} the weights are not finite"
+            raise FloatingPointError(f"{fault}: lower the learning rate")
+        if self.task.after_epoch is not None:
+            self.model.eval()
+            entry |= self.task.after_epoch(unwrapped, entry["epoch"])
         self.history.append(entry)
-        self.reset()
-        return entry
+        self._reset()
+        log(epoch_line(entry, self.settings.epochs), self.accelerator)
 
-    def save(self) -> None:
+    def save_when_due(self, interrupted: threading.Event, due: bool = False) -> None:
+        """Save the state now and then; after a signal, save it and stop."""
+        overdue = due or time.perf_counter() - self.saved > CHECKPOINT_SECONDS
+        stop, overdue = _any_process(self.accelerator, interrupted.is_set(), overdue)
+        if stop or overdue:
+            self._save()
+            self.saved = time.perf_counter()
+        if stop:
+            raise Interrupted(_how_to_resume(self.checkpoint))
+
+    def _reset(self) -> None:
+        self.steps, self.seconds, self.waiting, self.device_seconds = 0, 0.0, 0.0, 0.0
+        self.waited, self.sums = 0.0, dict[str, Tensor]()
+
+    def _save(self) -> None:
         if self.checkpoint is None:
             return
         states, sums = gather_object([_random_states()]), self._sums_of_all()
         if not self.accelerator.is_main_process:
             return
-        unwrapped = self.accelerator.unwrap_model(self.model)
         content = {
             "key": self.key,
             "history": self.history,
@@ -394,24 +390,28 @@ class _Run:
             "device_seconds": self.device_seconds,
             "sums": sums,
             "random": states,
-            "model": unwrapped.state_dict(),
+            "model": self.accelerator.unwrap_model(self.model).state_dict(),
         } | {name: part.state_dict() for name, part in self._stateful().items()}
         buffer = BytesIO()
         torch.save(content, buffer)
-        write_atomically(self.checkpoint, buffer.getvalue())
+        # torch.load checks no checksum: a flipped bit would go on to other weights.
+        digest = hashlib.sha256(buffer.getbuffer()).digest()
+        write_atomically(self.checkpoint, digest + buffer.getvalue())
 
-    def resume(self) -> None:
-        if self.checkpoint is None or not self.checkpoint.exists():
-            return
-        try:
-            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-            found = state["key"]
-        except Exception as error:
-            fault = f"not a checkpoint ({type(error).__name__})"
-            raise InputError(f"{self.checkpoint}: {fault}; delete it to start over") from None
-        if found != self.key:
+    def _find(self, checkpoint: Path) -> None:
+        """Go on from the state in this file; or start anew, where it can be saved."""
+        if checkpoint.exists():
+            self._resume(checkpoint)
+        elif self.accelerator.is_main_process:
+            check_writable(checkpoint.parent)
+            for other in _other_states(checkpoint):
+                log(f"{other}: of other settings or another version, left aside", self.accelerator)
+
+    def _resume(self, checkpoint: Path) -> None:
+        state = _read_checkpoint(checkpoint)
+        if state["key"] != self.key:
             fault = "belongs to a run with other settings or data"
-            raise InputError(f"{self.checkpoint}: {fault}; delete it to start over")
+            raise InputError(f"{checkpoint}: {fault}; delete it to start over")
         self.accelerator.unwrap_model(self.model).load_state_dict(state["model"])
         for name, part in self._stateful().items():
             if name in state:  # on another GPU there may not have been a scaler
@@ -423,7 +423,7 @@ class _Run:
             self.sums = {name: torch.zeros_like(total) for name, total in self.sums.items()}
         if len(state["random"]) == self.accelerator.num_processes:
             _set_random_states(state["random"][self.accelerator.process_index])
-        _log(f"going on from epoch {self.epoch + 1}, step {self.steps}", self.accelerator)
+        log(f"going on from epoch {self.epoch + 1}, step {self.steps}", self.accelerator)
 
     def _sums_of_all(self) -> dict[str, Tensor]:
         return {name: self.accelerator.reduce(own, "sum") for name, own in self.sums.items()}
@@ -433,27 +433,38 @@ class _Run:
             "optimizer": self.optimizer,
             "scheduler": self.scheduler,
             "scaler": self.accelerator.scaler,
+            "samples": self.task.samples if hasattr(self.task.samples, "state_dict") else None,
         }
         return {name: part for name, part in parts.items() if part is not None}
 
 
-def _optimise(run: _Run, step: Callable, batch: dict, max_gradient_norm: float | None) -> dict:
-    """Forward, backward, update. Returns what `step` returned."""
-    accelerator = run.accelerator
-    with accelerator.autocast():
-        values = step(run.model, batch)
-    if not torch.isfinite(values["loss"]):
-        where = f"epoch {run.epoch + 1}, step {run.steps + 1}"
-        ids = ", ".join(map(str, batch["id"]))
-        raise FloatingPointError(f"loss is {values['loss'].item()} in {where}; batch: {ids}")
-    run.optimizer.zero_grad()
-    accelerator.backward(values["loss"])
-    if max_gradient_norm is not None:
-        accelerator.clip_grad_norm_(run.model.parameters(), max_gradient_norm)
-    run.optimizer.step()
-    if run.scheduler is not None and not accelerator.optimizer_step_was_skipped:
-        run.scheduler.step()
-    return values
+def _optimizer(
+    model: nn.Module, settings: Settings, steps: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler | None]:
+    """AdamW (Adam, as in the report, where there is no weight decay) and its schedule."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    rate = settings.learning_rate
+    optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=settings.weight_decay)
+    if settings.schedule == "constant":
+        return optimizer, None
+    total = settings.epochs * steps
+    return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=total)
+
+
+def _read_checkpoint(path: Path) -> dict[str, Any]:
+    content = path.read_bytes()
+    digest, state = content[:32], content[32:]
+    if hashlib.sha256(state).digest() != digest:
+        raise InputError(f"{path}: damaged, or no checkpoint of hw3; delete it to start over")
+    return torch.load(BytesIO(state), map_location="cpu", weights_only=True)
+
+
+def _other_states(checkpoint: Path) -> list[Path]:
+    """States of runs of the same name with another key, ten digits of which are in its name."""
+    name = checkpoint.name.removesuffix(".checkpoint.pt")[:-10]
+    digits = "[0-9a-f]" * 10
+    found = checkpoint.parent.glob(f"{escape(name)}{digits}.checkpoint.pt")
+    return sorted(own for own in found if own != checkpoint)
 
 
 def _share(batches: list[list[SampleKey]], accelerator: Accelerator) -> list[list[SampleKey]]:
@@ -467,6 +478,25 @@ def _share(batches: list[list[SampleKey]], accelerator: Accelerator) -> list[lis
 def _workers(accelerator: Accelerator) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return min(WORKERS, cores or 1) if accelerator.device.type == "cuda" else 0
+
+
+def _ignore_interrupts(_worker: int) -> None:
+    """Ctrl-C reaches every process; those that load go on until the state is saved."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
+def _loader_faults_told() -> Iterator[None]:
+    """Say in one line what a process that loads data has found, or that there is none any more."""
+    try:
+        yield
+    except InputError as error:  # from another process it comes with all of its traceback
+        raise InputError(str(error).rpartition("InputError: ")[2].strip()) from None
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader"):  # "... worker (pid 7) is killed", "timed out"
+            raise
+        remedy = "give /dev/shm more room (docker run --shm-size=4g), or choose --workers 0"
+        raise InputError(f"{str(error).splitlines()[0].strip()}: {remedy}") from None
 
 
 def _any_process(accelerator: Accelerator, *flags: bool) -> list[bool]:
@@ -525,11 +555,7 @@ def _how_to_resume(checkpoint: Path | None) -> str:
     return f"stopped; state saved in {checkpoint}. Run the same command again to go on."
 
 
-def _progress(epochs: int, steps: int) -> tqdm:
-    """A bar on a terminal, nothing in a log or a notebook."""
-    return tqdm(total=epochs * steps, unit="step", disable=not sys.stderr.isatty(), leave=False)
-
-
-def _log(line: str, accelerator: Accelerator) -> None:
+def log(line: str, accelerator: Accelerator) -> None:
+    """Print a line once, above the bar; a notebook stays without it."""
     if accelerator.is_main_process and "ipykernel" not in sys.modules:
         tqdm.write(line)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from hw3.segmentation.dataset import LggDataset, read_lgg
-from hw3.segmentation.simulate import simulate_lgg
+from hw3.segmentation.lgg import LggDataset, read_lgg
+from hw3.simulated.brains import simulate_lgg
 
 torch.set_num_threads(1)
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # a GPU adds in any order; test_gpu.py shows it again

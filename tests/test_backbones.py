@@ -1,13 +1,23 @@
+"""VGG16, weights files that are not what they should be, and the weights that the package ships."""
+
 import pytest
+import safetensors
+import safetensors.torch
 import torch
 from torch import nn
 from torchvision.models import VGG16_Weights, vgg16
 
-from hw3 import backbones
-from hw3.backbones import load_weights, save_weights, vgg16_features
-from hw3.errors import InputError
+import start_weights
+from hw3 import backbones, records, settings
+from hw3.backbones import WEIGHTS, load_weights, save_weights, vgg16_features
+from hw3.data import InputError, file_sha256
+from hw3.detection import ap, experiment
+from hw3.detection.gtsdb import read_gtsdb
+from hw3.records import RunRecord
+from hw3.simulated.roads import simulate_gtsdb
 
 SHAPES = {name: value.shape for name, value in vgg16_features("random").state_dict().items()}
+IMAGENET = VGG16_Weights.IMAGENET1K_FEATURES
 
 
 @pytest.fixture
@@ -23,7 +33,6 @@ def test_random_vgg16_is_torchvisions_network_with_its_initialisation() -> None:
     torch.manual_seed(0)
     second = vgg16_features("random")
     assert expected == SHAPES
-    assert [str(layer) for layer in first] == [str(layer) for layer in vgg16_features("random")]
     assert torch.equal(first[28].weight, second[28].weight)
     assert first[28].weight.std().item() == pytest.approx((2 / (512 * 9)) ** 0.5, rel=0.01)
     assert not first[28].bias.any()
@@ -31,10 +40,8 @@ def test_random_vgg16_is_torchvisions_network_with_its_initialisation() -> None:
 
 def test_a_narrower_vgg16_has_a_share_of_the_channels_and_no_others_weights(tmp_path) -> None:
     narrow = vgg16_features("random", width=0.25)
-    assert [layer.out_channels for layer in narrow if isinstance(layer, nn.Conv2d)] == [
-        *(16, 16, 32, 32, 64, 64, 64),
-        *(128, 128, 128, 128, 128, 128),
-    ]
+    channels = [layer.out_channels for layer in narrow if isinstance(layer, nn.Conv2d)]
+    assert channels == [16, 16, 32, 32, 64, 64, 64, *[128] * 6]
     assert narrow(torch.zeros(1, 3, 32, 32)).shape == (1, 128, 1, 1)
     save_weights(vgg16_features("random"), tmp_path / "whole.safetensors")
     with pytest.raises(InputError, match=r"0\.weight has shape \(64, 3, 3, 3\) where \(16"):
@@ -52,9 +59,8 @@ def test_local_vgg16_file_with_either_spelling_of_its_keys(tmp_path, prefix, end
     else:
         save_weights(wrapped, path)
     loaded = vgg16_features(str(path))
-    assert all(
-        torch.equal(a, b) for a, b in zip(source.parameters(), loaded.parameters(), strict=True)
-    )
+    pairs = zip(source.parameters(), loaded.parameters(), strict=True)
+    assert all(torch.equal(ours, theirs) for ours, theirs in pairs)
 
 
 def test_imagenet_weights_are_asked_of_torchvision(monkeypatch) -> None:
@@ -63,15 +69,28 @@ def test_imagenet_weights_are_asked_of_torchvision(monkeypatch) -> None:
     asked = []
     monkeypatch.setattr(backbones, "fetch_state", lambda weights: asked.append(weights) or state)
     assert vgg16_features("imagenet")[0].weight.unique().tolist() == [0.5]
-    assert asked == [VGG16_Weights.IMAGENET1K_FEATURES]
+    assert asked == [IMAGENET]
 
 
-def test_without_network_the_message_says_where_to_put_the_file(monkeypatch) -> None:
+def test_without_network_the_message_says_where_to_put_the_file(tmp_path, monkeypatch) -> None:
     def refuse(*_arguments, **_options):
         raise OSError("no network")
 
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
-    with pytest.raises(InputError, match=r"no network.*put the file into .*/checkpoints"):
+    with pytest.raises(InputError, match=r"no network.*put the file into .*checkpoints"):
+        vgg16_features("imagenet")
+
+
+@pytest.mark.parametrize("damage", ["nothing", "cut", "garbage"])
+def test_a_damaged_file_of_torchvision_is_named(tmp_path, monkeypatch, damage) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    file = tmp_path / "checkpoints" / IMAGENET.url.rsplit("/", 1)[-1]
+    file.parent.mkdir()
+    torch.save({"features.0.weight": torch.zeros(64, 3, 3, 3)}, file)
+    whole = file.read_bytes()
+    file.write_bytes({"nothing": b"", "cut": whole[:1000], "garbage": b"<html>"}[damage])
+    with pytest.raises(InputError, match=f"{file.name} is damaged: delete .*{file.name}"):
         vgg16_features("imagenet")
 
 
@@ -80,15 +99,10 @@ def test_every_misfit_of_a_file_is_named(tmp_path) -> None:
     state = {name: torch.zeros(shape) for name, shape in SHAPES.items()}
     del state["28.bias"]
     torch.save(state | {"extra": torch.zeros(1)}, path)
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError, match=r"bad\.pth: .*28\.bias is missing; extra is unexpected"):
         vgg16_features(str(path))
-    assert all(
-        part in str(caught.value) for part in ("bad.pth", "28.bias is missing", "extra is un")
-    )
     torch.save(state | {"0.weight": torch.zeros(64, 1, 3, 3)}, path)
-    with pytest.raises(
-        InputError, match=r"0\.weight has shape \(64, 1, 3, 3\) where \(64, 3, 3, 3\)"
-    ):
+    with pytest.raises(InputError, match=r"0\.weight has shape \(64, 1, 3, 3\) where \(64, 3"):
         vgg16_features(str(path))
 
 
@@ -99,16 +113,40 @@ def test_foreign_files_are_refused_by_name(tmp_path, small, name, content) -> No
     with pytest.raises(InputError, match=f"{name}: no such"):
         load_weights(small, path)
     path.write_bytes(content)
-    with pytest.raises(InputError, match=f"{name}: not a"):
+    with pytest.raises(InputError, match=f"{name}: not usable as weights"):
         load_weights(small, path)
 
 
-def test_a_pickled_model_and_a_nested_checkpoint_are_refused(tmp_path, small) -> None:
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (nn.Linear(1, 1), "UnpicklingError"),
+        ([1, 2], "a list instead of a state dict"),
+        ({"model": {"0.weight": torch.ones(1)}}, "model is no dense tensor"),
+        ({1: torch.ones(1)}, "the key 1 is no name"),
+        ({"0.weight": torch.ones(2).to_sparse()}, r"0\.weight is no dense tensor"),
+        ({"epoch": 3}, "epoch is no dense tensor"),
+        ({"0.weight": torch.tensor([1.0, torch.nan])}, r"0\.weight holds numbers that are not fin"),
+        (
+            {"0.bias": torch.tensor([torch.inf]).half()},
+            r"0\.bias holds numbers that are not finite",
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor")
+def test_what_torch_can_save_and_no_network_can_take(tmp_path, small, content, fault) -> None:
     path = tmp_path / "model.pth"
-    for content in (small, {"model": small.state_dict()}, [1, 2]):
-        torch.save(content, path)
-        with pytest.raises(InputError, match=r"model\.pth: not a"):
-            load_weights(small, path)
+    torch.save(content, path)
+    with pytest.raises(InputError, match=rf"model\.pth: not usable as weights \({fault}") as caught:
+        load_weights(small, path)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_of_a_run_that_diverged_are_refused(tmp_path, small) -> None:
+    nn.init.constant_(small[0].bias, torch.nan)
+    save_weights(small, tmp_path / "run.safetensors")
+    with pytest.raises(InputError, match=r"run\.safetensors: .*0\.bias holds numbers"):
+        load_weights(small, tmp_path / "run.safetensors")
 
 
 def test_saved_weights_come_back_whatever_their_memory_format(tmp_path, small) -> None:
@@ -120,3 +158,44 @@ def test_saved_weights_come_back_whatever_their_memory_format(tmp_path, small) -
     load_weights(other, path)
     assert all(torch.equal(value, expected[name]) for name, value in other.state_dict().items())
     assert [file.name for file in path.parent.iterdir()] == ["small.safetensors"]
+
+
+def test_weights_to_start_from_are_kept_halved_with_their_record(tmp_path) -> None:
+    weights = tmp_path / "run.safetensors"
+    state = {"kernel": torch.full((2, 3), 1.5), "running_var": torch.tensor([1e6])}
+    safetensors.torch.save_file(state, weights)
+    record = RunRecord("start-ssd300", {"model": "ssd300"}, {}, seed=1, key="0123456789abcdef")
+    record.weights = {"sha256": file_sha256(weights)}
+    record.save(weights.with_suffix(".json"))
+    target = start_weights.keep(weights.with_suffix(".json"), tmp_path)
+    assert target == tmp_path / "hw3/weights/start_ssd300.safetensors"
+    with safetensors.safe_open(target, "pt") as file:
+        assert file.metadata() == {"run": "start-ssd300-0123456789"}
+        assert file.get_tensor("kernel").dtype == torch.float16
+        assert file.get_tensor("running_var").item() == 1e6  # too large for half precision
+    assert records.load(tmp_path / "book/runs/simulated/start-ssd300.json") == record
+
+
+def test_the_shipped_weights_are_small() -> None:
+    files = list(WEIGHTS.glob("*.safetensors"))
+    assert len(files) == 2 and sum(path.stat().st_size for path in files) <= 8e6
+
+
+@pytest.mark.parametrize("model", ["faster-rcnn", "ssd300"])
+def test_the_shipped_weights_find_signs_on_new_roads(model, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("HW3_PROFILE", "sample")
+    chosen = settings.recipe(model)
+    weights = WEIGHTS / f"start_{model.replace('-', '_')}.safetensors"
+    record = records.load(start_weights.ROOT / f"book/runs/simulated/start-{model}.json")
+    with safetensors.safe_open(weights, "pt") as file:
+        assert file.metadata() == {"run": record.stem}
+    dataset = read_gtsdb(simulate_gtsdb(tmp_path, images=6, seed=77, width=680, height=400))
+    detector = experiment.build(chosen, str(weights))
+    found, truths = [], []
+    for index, image_id in enumerate(dataset.image_ids):
+        detections = experiment.detect(chosen, detector, dataset.image(index))
+        found += experiment.to_coco(image_id, detections)
+        boxes, labels = dataset.boxes_xyxy[index].tolist(), dataset.labels[index].tolist()
+        truths.append({"image_id": image_id, "boxes_xyxy": boxes, "labels": labels})
+    assert sum(len(truth["labels"]) for truth in truths) >= 4
+    assert ap.scores(ap.match(truths, found), resamples=2)["ap50"] > 0.4

@@ -1,15 +1,29 @@
-"""The benchmarks that use other code of this tree still run; what they measure is not looked at."""
+"""The benchmark runs; what it measures is not looked at."""
 
-import subprocess
-import sys
-from pathlib import Path
+import json
 
-BENCHMARK = Path(__file__).parent.parent / "benchmarks/average_precision.py"
+import detectors
+from hw3.settings import SsdSettings
+
+KEPT = json.loads(detectors.TARGET.read_text())
 
 
-def test_average_precision_is_set_beside_pycocotools() -> None:
-    options = ["--cases", "1", "--images", "4", "--resamples", "2", "--calls", "1"]
-    command = [sys.executable, BENCHMARK, *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "2 calls of pycocotools" in done.stdout
+def test_a_detector_is_measured_in_a_process_of_its_own(tmp_path, monkeypatch) -> None:
+    small = SsdSettings(weights="random", frozen_blocks=0, width=1 / 16, crops=8)
+    monkeypatch.setattr(detectors, "detectors", lambda: [("small", small)])
+    monkeypatch.setattr(detectors, "TARGET", tmp_path / "costs.json")
+    for name, value in (("WIDTH", 320), ("HEIGHT", 192), ("LOOKS", 1)):
+        monkeypatch.setattr(detectors, name, value)
+    detectors.main()
+    made = json.loads((tmp_path / "costs.json").read_text())
+    assert made["image"] == [320, 192] and made["looks"] == 1 and made.keys() == KEPT.keys()
+    [row] = made["detectors"]
+    assert row.keys() == KEPT["detectors"][0].keys() and row["detector"] == "small"
+    assert 0 < row["weights_megabytes"] < 10 and row["peak_megabytes"] > 0 < row["seconds"]
+
+
+def test_both_recipes_are_measured_as_they_are_and_ours_with_all_channels() -> None:
+    found = dict(detectors.detectors())
+    assert len(found) == 6 and found["SSD300, ours"].width == 0.25
+    assert found["SSD300, ours with all channels"].width == 1
+    assert found["Faster R-CNN, as in the report"].backbone == "resnet50-fpn"

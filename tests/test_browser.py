@@ -20,6 +20,7 @@ FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
 FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 REPORT_FIGURES = [f"Fig. 1.{n}" for n in range(1, 6)] + [f"Fig. 2.{n}" for n in range(1, 16)]
 NAMES = re.findall(r"(?:root|file): (\S+)", (notebooks.ROOT / "_toc.yml").read_text())
+DARK = ["book/index", *(f"book/{page}" for page in notebooks.FRONT.values())]
 
 
 @pytest.fixture(scope="module")
@@ -40,110 +41,26 @@ def context() -> Iterator:
 
 
 @contextmanager
-def tab(context) -> Iterator:
-    """A fresh tab, which must not have complained when it is closed."""
+def opened(context, html: Path, name: str, theme: str = "light") -> Iterator:
+    """A tab with one page, which must not have complained when it is closed: it loads nothing from
+    elsewhere, for there is no network."""
     page, complaints = context.new_page(), []
     page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("requestfailed", lambda request: complaints.append(f"failed: {request.url[:200]}"))
+    page.emulate_media(color_scheme=theme)
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.goto((html / f"{name}.html").as_uri())
     yield page
     page.close()
     assert complaints == []
 
 
-@pytest.fixture
-def page(context) -> Iterator:
-    """A tab of the test's own."""
-    with tab(context) as page:
-        yield page
-
-
 @pytest.fixture(scope="module", params=NAMES)
-def name(request) -> str:
-    """Each page of the book; the tests that share its tab follow one another."""
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def loaded(context, html, name) -> Iterator:
-    """A tab in which the page is loaded once for all tests that only look at it."""
-    with tab(context) as page:
-        yield opened(page, html, name)
-
-
-def opened(page, html: Path, name: str):
-    page.set_viewport_size({"width": 1100, "height": 900})
-    page.goto((html / f"{name}.html").as_uri())
-    return page
-
-
-@cache
-def anchors(path: Path) -> set[str]:
-    return set(re.findall(r'\bid="([^"]+)"', path.read_text()))
-
-
-def test_page_loads_from_the_disk_and_is_complete(loaded) -> None:
-    assert loaded.locator("article h1").count() == 1
-    seen = "images => images.map(i => [i.alt, i.complete && i.naturalWidth > 0])"
-    for text, complete in loaded.locator("article img").evaluate_all(seen):
-        assert complete and len(text) > 5, text
-
-
-def test_links_within_the_book_lead_somewhere(loaded) -> None:
-    links = loaded.locator("article a[href]").evaluate_all("links => links.map(l => l.href)")
-    for target, anchor in map(urldefrag, links):
-        if target.startswith("file:"):
-            path = Path(unquote(target.removeprefix("file://")))
-            assert path.exists(), path
-            assert not anchor or unquote(anchor) in anchors(path), (target, anchor)
-
-
-def test_phone_does_not_scroll_sideways(loaded) -> None:
-    loaded.set_viewport_size({"width": 360, "height": 900})
-    assert loaded.evaluate("document.documentElement.scrollWidth") <= 360
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_theme_follows_the_reader_and_figures_stay_on_white(page, html, theme) -> None:
-    page.emulate_media(color_scheme=theme)
-    opened(page, html, "book/q2/2_2_two_stage")
-    assert page.locator("html").get_attribute("data-theme") == theme
-    style = "element => getComputedStyle(element).backgroundColor"
-    background = page.locator("body").evaluate(style)
-    levels = [int(level) for level in re.findall(r"\d+", background)[:3]]
-    assert (sum(levels) > 600) == (theme == "light")
-    figure = page.locator("article figure img").first
-    assert theme == "light" or figure.evaluate(style) == "rgb(255, 255, 255)"
-
-
-def test_figures_of_the_report_are_there_under_their_numbers(html) -> None:
-    pages = [(html / f"{name}.html").read_text() for name in NAMES]
-    found = [n for text in pages for n in re.findall(r'caption-number">(Fig\. [\d.]+\d)', text)]
-    assert len(found) == len(set(found))
-    assert [number for number in REPORT_FIGURES if number not in found] == []
-
-
-@pytest.mark.parametrize("section", ["book/q1/1_7_evaluation", "book/q2/2_2_two_stage"])
-def test_slider_answers_to_the_keyboard(page, html, section) -> None:
-    slider = opened(page, html, section).locator(".hw3-slider")
-    assert slider.count() == 1
-    before = slider.locator("td").all_text_contents()
-    slider.locator("input").focus()
-    for _ in range(20):
-        page.keyboard.press("ArrowLeft")
-    assert slider.locator("output").text_content() == "0.30"
-    lower = slider.locator("td").all_text_contents()
-    assert lower != before
-    for _ in range(20):
-        page.keyboard.press("ArrowRight")
-    assert slider.locator("td").all_text_contents() == before
-
-
-def test_book_prints_with_its_pictures() -> None:
-    book.pdf()
-    printed = (book.BUILD / "book.pdf").read_bytes()
-    assert len(re.findall(rb"/Type\s*/Page\b", printed)) > len(NAMES)
-    assert len(re.findall(rb"/Subtype\s*/Image\b", printed)) >= len(REPORT_FIGURES)
+def loaded(request, context, html) -> Iterator:
+    """Each page of the book, loaded once for all tests that only look at it."""
+    with opened(context, html, request.param) as page:
+        yield page
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +80,11 @@ def axe() -> str:
     return script.read_text()
 
 
+@cache
+def anchors(path: Path) -> set[str]:
+    return set(re.findall(r'\bid="([^"]+)"', path.read_text()))
+
+
 def serious_faults(page, axe: str) -> list[str]:
     page.evaluate(axe)
     options = "{preload: false, resultTypes: ['violations']}"
@@ -175,11 +97,25 @@ def serious_faults(page, axe: str) -> list[str]:
     ]
 
 
-def test_no_table_hides_a_column_on_a_laptop(loaded) -> None:
-    loaded.set_viewport_size({"width": 1280, "height": 900})
+def test_page_is_complete_and_its_links_lead_somewhere(loaded) -> None:
+    assert loaded.locator("article h1").count() == 1
+    seen = "images => images.map(i => [i.alt, i.complete && i.naturalWidth > 0])"
+    for text, complete in loaded.locator("article img").evaluate_all(seen):
+        assert complete and len(text) > 5, text
+    links = loaded.locator("article a[href]").evaluate_all("links => links.map(l => l.href)")
+    for target, anchor in map(urldefrag, links):
+        if target.startswith("file:"):
+            path = Path(unquote(target.removeprefix("file://")))
+            assert path.exists(), path
+            assert not anchor or unquote(anchor) in anchors(path), (target, anchor)
+
+
+def test_page_fits_a_laptop_and_a_phone(loaded) -> None:
     tables = "[...document.querySelectorAll('.bd-article table')]"
     hidden = f"{tables}.filter(own => own.scrollWidth > own.clientWidth + 1)"
     assert loaded.evaluate(f"{hidden}.map(own => own.innerText.slice(0, 40))") == []
+    loaded.set_viewport_size({"width": 360, "height": 900})
+    assert loaded.evaluate("document.documentElement.scrollWidth") <= 360
 
 
 def test_no_serious_fault_for_readers_with_a_disability(loaded, axe) -> None:
@@ -187,7 +123,27 @@ def test_no_serious_fault_for_readers_with_a_disability(loaded, axe) -> None:
     assert serious_faults(loaded, axe) == []
 
 
-@pytest.mark.parametrize("dark", ["book/index", "book/q1/1_7_evaluation", "book/q2/2_2_two_stage"])
-def test_no_serious_fault_in_the_dark_theme(page, html, axe, dark) -> None:
-    page.emulate_media(color_scheme="dark")
-    assert serious_faults(opened(page, html, dark), axe) == []
+@pytest.mark.parametrize("name", DARK)
+def test_the_dark_theme_is_as_good_and_leaves_figures_on_white(context, html, axe, name) -> None:
+    style = "elements => elements.map(own => getComputedStyle(own).backgroundColor)"
+    with opened(context, html, name, theme="dark") as page:
+        assert page.locator("html").get_attribute("data-theme") == "dark"
+        [background] = page.locator("body").evaluate_all(style)
+        assert sum(int(level) for level in re.findall(r"\d+", background)[:3]) < 300
+        figures = page.locator("article figure img").evaluate_all(style)
+        assert set(figures) <= {"rgb(255, 255, 255)"}
+        assert serious_faults(page, axe) == []
+
+
+def test_figures_of_the_report_are_there_under_their_numbers(html) -> None:
+    pages = [(html / f"{name}.html").read_text() for name in NAMES]
+    found = [n for text in pages for n in re.findall(r'caption-number">(Fig\. [\d.]+\d)', text)]
+    assert len(found) == len(set(found))
+    assert [number for number in REPORT_FIGURES if number not in found] == []
+
+
+def test_book_prints_with_its_pictures() -> None:
+    book.pdf()
+    printed = (book.BUILD / "book.pdf").read_bytes()
+    assert len(re.findall(rb"/Type\s*/Page\b", printed)) > len(NAMES)
+    assert len(re.findall(rb"/Subtype\s*/Image\b", printed)) >= len(REPORT_FIGURES)

@@ -1,3 +1,5 @@
+"""The set-up cell of the notebooks, in a bare Python beside a stand-in for Google Colab."""
+
 import json
 import os
 import subprocess
@@ -11,34 +13,35 @@ from packaging.requirements import Requirement
 
 import book
 import notebooks
+from hw3 import colab
 
-HEAVY = {"torch", "torchvision", "numpy", "scipy", "opencv-python-headless", "pillow"}
+HEAVY = {*colab.HEAVY, "opencv-python-headless", "pillow"}
 """What Colab has and nobody should reinstall."""
-STAND_IN = """
-import os
-class files:
-    @staticmethod
-    def upload():
-        print("asked for the bundle")
-        return {"hw3-colab.zip": open(os.environ["BUNDLE"], "rb").read()}
-class drive:
-    @staticmethod
-    def mount(folder):
-        print("mounted", folder)
+FILES = """
+from pathlib import Path
+uploads = iter(sorted(Path("uploads").iterdir()))
+def upload():
+    print("asked")
+    return {path.name: path.read_bytes() for path in sorted(next(uploads).iterdir())}
 """
-WATCH = """
+DRIVE = "def mount(folder): print('mounted', folder)"
+BEFORE = """
 import json, os, subprocess, sys
+if os.path.exists("google"):
+    import google.colab
 calls = []
 def run(command, check):
-    calls.append([str(part) for part in command])
+    calls.append(command)
     if "clone" in command:
-        os.makedirs(os.path.join(command[-1], "book/q1"))
+        os.rename("clone", command[-1])
 subprocess.run = run
 """
-REPORT = """
+AFTER = """
 names = {name: os.environ.get(name) for name in ("HW3_PROFILE", "HW3_DATA", "HW3_RUNS")}
-modules = [name for name in ("torch", "numpy", "scipy") if name in sys.modules]
-print(json.dumps({"calls": calls, "folder": os.getcwd(), "imported": modules, **names}))
+imported = [name for name in ("torch", "numpy", "scipy") if name in sys.modules]
+print(json.dumps({"calls": calls, "folder": os.getcwd(), "imported": imported, **names}))
+from importlib.util import find_spec
+assert find_spec("beyond")
 """
 
 
@@ -50,104 +53,143 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "bin/python"
 
 
-def run_setup(
-    python: Path, tmp_path: Path, colab: bool, repository: str = "", **names: str
-) -> tuple:
-    """Run a notebook's set-up cell with a recording stand-in for subprocess.run.
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """What `make colab` writes, and a module that pages import."""
+    folder = tmp_path_factory.mktemp("bundle")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(book, "BUILD", folder)
+        book.colab()
+    path = folder / "hw3-colab.zip"
+    with zipfile.ZipFile(path, "a") as archive:
+        if "book/beyond.py" not in archive.namelist():
+            archive.writestr("book/beyond.py", "")
+    return path.read_bytes()
+
+
+@pytest.fixture
+def content(tmp_path: Path) -> Path:
+    """What stands for Colab's /content: its packages, and a folder of uploads."""
+    package = tmp_path / "google/colab"
+    package.mkdir(parents=True)
+    for name, text in (("__init__", ""), ("files", FILES), ("drive", DRIVE)):
+        (package / f"{name}.py").write_text(text)
+    (tmp_path / "uploads").mkdir()
+    return tmp_path
+
+
+def offer(content: Path, *uploads: dict[str, bytes]) -> None:
+    """The files that a person chooses, time after time."""
+    for number, chosen in enumerate(uploads):
+        (content / f"uploads/{number}").mkdir()
+        for name, own in chosen.items():
+            (content / f"uploads/{number}/{name}").write_bytes(own)
+
+
+def run_setup(python: Path, content: Path, setup: str = notebooks.SETUP, **names: str) -> tuple:
+    """Run a set-up cell with a recording stand-in for subprocess.run.
 
     Returns:
         The lines that it printed, and what it left behind.
     """
-    cell = notebooks.SETUP.read_text().replace('"/content"', repr(str(tmp_path / "content")))
-    cell = cell.replace('"", "",', f'"{repository}", "book/q1",')
-    if colab:
-        (tmp_path / "google/colab").mkdir(parents=True)
-        (tmp_path / "google/colab/__init__.py").write_text(STAND_IN)
-    with zipfile.ZipFile(tmp_path / "bundle.zip", "w") as archive:
-        archive.writestr("book/q1/1_1_model.ipynb", "{}")
+    cell = setup.replace("/content", str(content)).replace("FOLDER", "book/q1")
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HW3_")}
-    environment = kept | {"PYTHONPATH": str(tmp_path), "BUNDLE": str(tmp_path / "bundle.zip")}
     done = subprocess.run(
-        [python, "-c", WATCH + cell + REPORT],
+        [python, "-c", BEFORE + cell + AFTER],
         capture_output=True,
         text=True,
-        cwd=tmp_path,
-        env=environment | names,
+        cwd=content,
+        env=kept | names,
+        timeout=60,
     )
     assert done.returncode == 0, done.stderr
     *lines, report = done.stdout.splitlines()
     return lines, json.loads(report)
 
 
-def test_outside_colab_it_does_nothing(python: Path, tmp_path: Path) -> None:
-    lines, report = run_setup(python, tmp_path, colab=False)
+def test_outside_colab_it_goes_to_its_own_folder_and_does_nothing_else(
+    python: Path, tmp_path: Path, bundle: bytes
+) -> None:
+    (tmp_path / "bundle.zip").write_bytes(bundle)
+    zipfile.ZipFile(tmp_path / "bundle.zip").extractall(tmp_path)
+    lines, report = run_setup(python, tmp_path)
     nothing = {"HW3_PROFILE": None, "HW3_DATA": None, "HW3_RUNS": None}
     assert lines == []
-    assert report == {"calls": [], "folder": str(tmp_path), "imported": [], **nothing}
+    own = str(tmp_path / "book/q1")
+    assert report == {"calls": [], "folder": own, "imported": [], **nothing}
+    found = run_setup(python, Path(own), PYTHONPATH=str(tmp_path))[1]
+    assert found == report
 
 
-def test_without_an_address_it_takes_the_bundle(python: Path, tmp_path: Path) -> None:
-    lines, report = run_setup(python, tmp_path, colab=True)
-    home = tmp_path / "content/hw3"
-    assert lines[-1] == "asked for the bundle"
-    assert report["folder"] == str(home / "book/q1")
-    light, package = report["calls"]
-    assert "imagecodecs" in light and "tyro" in light and not HEAVY & set(light)
-    assert package[1:] == ["-m", "pip", "install", "--quiet", "--no-deps", str(home)]
-    assert report["imported"] == []
-    assert report["HW3_DATA"] == str(tmp_path / "content/data")
+def test_without_an_address_it_takes_the_bundle(python: Path, content: Path, bundle: bytes) -> None:
+    offer(content, {"hw3-colab (1).zip": bundle})
+    lines, report = run_setup(python, content)
+    assert [line for line in lines if line == "asked"] == ["asked"]
+    assert report["folder"] == str(content / "book/q1")
+    [install] = report["calls"]
+    assert set(colab.LIGHT.split()) <= set(install) and not HEAVY & set(install)
+    assert (report["HW3_DATA"], report["HW3_RUNS"]) == ("/content/data", "/content/runs")
+    assert report["imported"] == [] and not any("mounted" in line for line in lines)
+    assert run_setup(python, content)[0] == []  # as after a restart of the kernel
 
 
-def test_with_an_address_it_clones(python: Path, tmp_path: Path) -> None:
+def test_with_anything_but_the_bundle_it_asks_again(
+    python: Path, content: Path, tmp_path: Path, bundle: bytes
+) -> None:
+    for name, inside in (("of-github.zip", "hw3-main/hw3/colab.py"), ("another.zip", "a.txt")):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr(inside, "")
+    others = {name: (tmp_path / name).read_bytes() for name in ("of-github.zip", "another.zip")}
+    wrong = [{}, {"page.ipynb": b"{}"}, {"hw3-colab.zip": bundle[:-1000]}]
+    wrong += [{"of-github.zip": others["of-github.zip"]}, others]
+    offer(content, *wrong, {"hw3-colab.zip": bundle})
+    lines, report = run_setup(python, content)
+    assert lines.count("asked") == sum("hw3-colab.zip" in line for line in lines) == 6
+    assert report["folder"] == str(content / "book/q1")
+
+
+def test_with_an_address_it_clones(python: Path, content: Path, bundle: bytes) -> None:
+    (content / "bundle.zip").write_bytes(bundle)
+    zipfile.ZipFile(content / "bundle.zip").extractall(content / "clone")
     address = "https://github.com/someone/hw3"
-    lines, report = run_setup(python, tmp_path, colab=True, repository=address)
-    home = str(tmp_path / "content/hw3")
-    assert lines == []
+    setup = notebooks.SETUP_BY_CLONE.replace("REPOSITORY", address)
+    home = str(content / "report")
+    _, report = run_setup(python, content, setup)
     assert report["calls"][0] == ["git", "clone", "--quiet", "--depth=1", address, home]
     assert report["folder"] == f"{home}/book/q1"
+    assert len(run_setup(python, content, setup)[1]["calls"]) == 1  # no clone again
 
 
-def test_what_is_there_stays_as_it_is(python: Path, tmp_path: Path) -> None:
+def test_what_is_there_and_what_was_chosen_stays_and_drive_is_mounted_when_asked(
+    python: Path, content: Path, bundle: bytes
+) -> None:
     for name in ("accelerate", "imagecodecs"):
-        (tmp_path / f"{name}.py").write_text("")
-    metadata = tmp_path / "torch-2.9.1+cu126.dist-info/METADATA"
+        (content / f"{name}.py").write_text("")
+    metadata = content / "torch-2.9.1+cu126.dist-info/METADATA"
     metadata.parent.mkdir()
     metadata.write_text("Metadata-Version: 2.1\nName: torch\nVersion: 2.9.1+cu126\n")
-    _, report = run_setup(python, tmp_path, colab=True)
-    light = report["calls"][0]
-    assert "accelerate" not in light and "imagecodecs" not in light
-    assert light[-1] == "torch==2.9.1+cu126"
-
-
-def test_a_choice_made_before_is_kept_and_drive_is_mounted_when_asked(
-    python: Path, tmp_path: Path
-) -> None:
-    runs = str(tmp_path / "content/drive/MyDrive/hw3")
-    lines, report = run_setup(python, tmp_path, colab=True, HW3_RUNS=runs, HW3_PROFILE="smoke")
-    assert lines[-1] == f"mounted {tmp_path / 'content/drive'}"
+    offer(content, {"hw3-colab.zip": bundle})
+    runs = "/content/drive/MyDrive/hw3"
+    lines, report = run_setup(python, content, HW3_RUNS=runs, HW3_PROFILE="smoke")
+    [install] = report["calls"]
+    assert not {"accelerate", "imagecodecs"} & set(install)
+    assert install[-1] == "torch==2.9.1+cu126"
+    assert lines[-1] == "mounted /content/drive"
     assert (report["HW3_RUNS"], report["HW3_PROFILE"]) == (runs, "smoke")
 
 
-def test_drive_is_not_mounted_unasked(python: Path, tmp_path: Path) -> None:
-    lines, _ = run_setup(python, tmp_path, colab=True)
-    assert not any("mounted" in line for line in lines)
-
-
-def test_the_cell_knows_every_light_dependency() -> None:
+def test_the_package_knows_every_light_dependency() -> None:
     project = tomllib.loads((notebooks.ROOT / "pyproject.toml").read_text())["project"]
     declared = {Requirement(text).name for text in project["dependencies"]}
-    lists = [line for line in notebooks.SETUP.read_text().splitlines() if line.startswith("LIGHT")]
-    light = {name for line in lists for name in line.split('"')[1].split()}
-    assert light == declared - HEAVY
+    assert set(colab.LIGHT.split()) == declared - HEAVY
 
 
-def test_the_bundle_holds_what_a_notebook_needs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(book, "BUILD", tmp_path)
-    book.colab()
-    names = set(zipfile.ZipFile(tmp_path / "hw3-colab.zip").namelist())
+def test_the_bundle_holds_what_a_notebook_needs(tmp_path: Path, bundle: bytes) -> None:
+    (tmp_path / "bundle.zip").write_bytes(bundle)
+    names = set(zipfile.ZipFile(tmp_path / "bundle.zip").namelist())
+    weights = [path.name for path in (notebooks.ROOT / "hw3/weights").iterdir()]
     assert {"pyproject.toml", "README.md", "LICENSE", "hw3/__init__.py"} <= names
+    assert weights and {f"hw3/weights/{name}" for name in weights} <= names
     made = {path.relative_to(notebooks.ROOT).with_suffix(".ipynb") for path in notebooks.in_order()}
     assert {path.as_posix() for path in made if (notebooks.ROOT / path).exists()} <= names
     assert not any("__pycache__" in name for name in names)

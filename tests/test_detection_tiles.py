@@ -1,11 +1,24 @@
+"""Tiles: where they lie, what is merged, and that their shared first layers change nothing."""
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
-from hw3.detection.models import SSD300, Detections, build_ssd300, predict_batch, to_numpy
-from hw3.detection.tiles import BORDER, OVERLAP, TILE, merge, predict_tiled, tile_origins
+from hw3.detection import tiles
+from hw3.detection.models import build_ssd300, predict
+from hw3.detection.tiles import (
+    BORDER,
+    OVERLAP,
+    STRIDE,
+    TILE,
+    Detections,
+    merge,
+    predict_tiled,
+    tile_origins,
+    to_numpy,
+)
 
 LARGEST_SIGN = 127
 
@@ -25,19 +38,17 @@ class PaintedBoxes(nn.Module):
     A feature of its stem holds all pixels of its place.
     """
 
-    STRIDE = SSD300.STRIDE
-
     def __init__(self) -> None:
         super().__init__()
         self.anything = nn.Parameter(torch.zeros(1))
         self.batches: list[int] = []
 
     def stem(self, images: torch.Tensor) -> torch.Tensor:
-        return pixel_unshuffle(images, self.STRIDE)
+        return pixel_unshuffle(images, STRIDE)
 
     def finish(self, features: torch.Tensor) -> list[dict[str, torch.Tensor]]:
         self.batches.append(len(features))
-        return [self._found(image) for image in pixel_shuffle(features, self.STRIDE)]
+        return [self._found(image) for image in pixel_shuffle(features, STRIDE)]
 
     def _found(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
         assert image.shape == (3, TILE, TILE)
@@ -59,8 +70,7 @@ def paint(height: int, width: int, boxes: dict[int, tuple[int, int, int, int]]) 
 
 
 def test_origins_by_hand() -> None:
-    assert tile_origins(300, 300) == [(0, 0)]
-    assert tile_origins(200, 100) == [(0, 0)]
+    assert tile_origins(200, 100) == tile_origins(300, 300) == [(0, 0)]
     assert tile_origins(300, 468) == [(0, 0), (168, 0)]
     assert tile_origins(300, 469) == [(0, 0), (88, 0), (172, 0)]
     assert tile_origins(16, 12, tile=12, overlap=4) == [(0, 0), (0, 4)]
@@ -71,8 +81,8 @@ def test_every_sign_lies_whole_in_some_tile_clear_of_inner_borders(height: int, 
     origins = tile_origins(height, width)
     for side, starts in ((width, {x for x, _ in origins}), (height, {y for _, y in origins})):
         starts = np.array(sorted(starts))
-        assert starts[0] == 0 and 0 <= starts[-1] - max(0, side - TILE) < SSD300.STRIDE
-        assert (starts % SSD300.STRIDE == 0).all()
+        assert starts[0] == 0 and 0 <= starts[-1] - max(0, side - TILE) < STRIDE
+        assert (starts % STRIDE == 0).all()
         assert (np.diff(starts) <= TILE - OVERLAP).all()
         near = np.where(starts == 0, 0, starts + BORDER)
         far = np.where(starts + TILE >= side, side, starts + TILE - BORDER)
@@ -115,19 +125,9 @@ def test_one_sign_in_two_tiles_is_one_and_labels_do_not_suppress_each_other() ->
     assert found["boxes_xyxy"].dtype == np.float32 and found["labels"].dtype == np.int64
 
 
-def test_nothing_found_is_empty_arrays() -> None:
-    found = merge([detections()] * 2, [(0, 0), (168, 0)], (300, 468))
-    assert found["boxes_xyxy"].shape == (0, 4)
-    assert found["labels"].shape == found["scores"].shape == (0,)
-
-
-def test_boxes_in_the_padding_of_a_small_image_go() -> None:
-    tile = detections(([250.0, 10.0, 290.0, 50.0], 1, 0.9), ([80.0, 10.0, 120.0, 50.0], 1, 0.8))
-    found = merge([tile], [(0, 0)], (200, 100))
-    assert found["boxes_xyxy"].tolist() == [[80, 10, 100, 50]]
-
-
-def test_each_painted_sign_is_found_once_wherever_it_lies() -> None:
+@pytest.mark.parametrize("at_once", [tiles.STEM_PIXELS, 1])
+def test_each_painted_sign_is_found_once_wherever_it_lies(monkeypatch, at_once) -> None:
+    monkeypatch.setattr(tiles, "STEM_PIXELS", at_once)
     rng = np.random.default_rng(0)
     height, width = 500, 700
     for _ in range(30):
@@ -146,31 +146,43 @@ def test_each_painted_sign_is_found_once_wherever_it_lies() -> None:
         assert model.batches == [5, 5, 2]
 
 
-def test_an_image_smaller_than_a_tile_is_padded() -> None:
+def test_an_image_smaller_than_a_tile_is_padded_and_what_is_found_there_goes() -> None:
     found = predict_tiled(PaintedBoxes(), paint(120, 90, {2: (60, 0, 90, 30)}))
     assert found["boxes_xyxy"].tolist() == [[60, 0, 90, 30]]
+    tile = detections(([250.0, 10.0, 290.0, 50.0], 1, 0.9), ([80.0, 10.0, 120.0, 50.0], 1, 0.8))
+    assert merge([tile], [(0, 0)], (200, 100))["boxes_xyxy"].tolist() == [[80, 10, 100, 50]]
+    assert merge([detections()], [(0, 0)], (200, 100))["boxes_xyxy"].shape == (0, 4)
 
 
-def test_tiles_see_what_they_would_see_alone_but_for_their_borders() -> None:
+@pytest.fixture(scope="module")
+def ssd() -> nn.Module:
     torch.manual_seed(0)
     model = build_ssd300(weights="random", width=1 / 8).eval()
-    image = torch.rand(1, 3, 300, 468)
-    with torch.no_grad():
-        whole = model.stem(image)
-        alone = [model.stem(image[..., x : x + TILE]) for x in (0, 168)]
-    border = 5  # features: the layers look 2 + 2 × 2 + 3 × 4 = 18 pixels far
-    torch.testing.assert_close(whole[..., : 75 - border], alone[0][..., : 75 - border])
-    torch.testing.assert_close(whole[..., 42 + border :], alone[1][..., border:])
-    assert not torch.allclose(whole[..., 74], alone[0][..., 74])
+    model.score_thresh = 0.0
+    return model
 
 
-def test_two_steps_are_the_whole_model() -> None:
-    torch.manual_seed(0)
-    model = build_ssd300(weights="random", width=1 / 8, score_threshold=0.0).eval()
-    images = torch.rand(2, 3, TILE, TILE)
+@torch.no_grad()
+def test_a_large_image_gives_the_same_in_rows_of_tiles(ssd, monkeypatch) -> None:
+    image = torch.rand(1, 3, 636, 468)
+    origins = tile_origins(636, 468)
+    rows: list[int] = []
+    ssd_stem = ssd.stem
+    monkeypatch.setattr(ssd, "stem", lambda own: rows.append(own.shape[2]) or ssd_stem(own))
+    whole = list(tiles._features(ssd, image, origins))
+    monkeypatch.setattr(tiles, "STEM_PIXELS", 636 * 468 - 1)
+    parts = list(tiles._features(ssd, image, origins))
+    assert rows == [636, 320, 340, 320]  # tiles and 20 pixels of their neighbours
+    assert len(whole) == len(origins) == 6
+    for own, other in zip(parts, whole, strict=True):
+        torch.testing.assert_close(own, other)
+
+
+def test_two_steps_are_the_whole_model(ssd) -> None:
+    image = torch.rand(3, TILE, TILE)
     with torch.no_grad():
-        steps = to_numpy(model.finish(model.stem(images)))
-    for own, whole in zip(steps, predict_batch(model, list(images)), strict=True):
-        assert len(whole["scores"])
-        for name, values in whole.items():
-            np.testing.assert_allclose(own[name], values, rtol=1e-5, atol=1e-5)
+        [steps] = to_numpy(ssd.finish(ssd.stem(image[None])))
+    whole = predict(ssd, image)
+    assert len(whole["scores"])
+    for name, values in whole.items():
+        np.testing.assert_allclose(steps[name], values, rtol=1e-5, atol=1e-5)

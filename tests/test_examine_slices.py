@@ -1,18 +1,23 @@
-"""What the tool writes of a run's slices, and the files that the book shows."""
+"""What the tool finds of outlines and looks, what it writes, and the files that the book shows."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from scipy.spatial.distance import cdist
 
 import examine_slices
-from hw3 import profiles, records
+from examine_slices import predict_averaged, surface_distances
+from hw3 import records
 from hw3.segmentation import experiment
 from hw3.segmentation.metrics import SliceCounts
+from hw3.settings import SMOKE, SegmentationSettings
 
-KEPT = sorted((Path(__file__).parent.parent / "book/examined").glob("*.json"))
+KEPT = sorted(examine_slices.FOLDER.glob("*.json"))
 PIXELS = ("true_positive", "false_positive", "false_negative")
+SMALL = {"width": 0.25, "decoder_channels": (8, 8, 8, 8)}
 
 
 def plain_counts(record: records.RunRecord, part: str) -> dict[tuple[str, int], list[int]]:
@@ -25,18 +30,66 @@ def plain_counts(record: records.RunRecord, part: str) -> dict[tuple[str, int], 
 
 
 def test_a_run_is_examined(tiny_lgg, tiny_dataset, tmp_path, monkeypatch) -> None:
-    settings = replace(profiles.SMOKE.segmentation, image_size=32, epochs=1)
-    own, _ = experiment.run(settings, tiny_dataset, kind="real", name="try", folder=tmp_path)
-    record, weights = (tmp_path / f"{own.stem}.{ending}" for ending in ("json", "safetensors"))
+    smoke = SegmentationSettings(**SMOKE.sizes["unet"]).but(epochs=1)
+    own, _ = experiment.run(smoke, tiny_dataset, tmp_path, name="try")
+    record, weights = tmp_path / f"{own.stem}.json", own.weights_in(tmp_path)
     monkeypatch.setattr(examine_slices, "FOLDER", tmp_path / "examined")
     arguments = [str(record), str(weights), str(tiny_lgg), "test"]
     monkeypatch.setattr("sys.argv", ["examine_slices.py", *arguments])
     examine_slices.main()
     header, *slices = json.loads((tmp_path / f"examined/{record.stem}-test.json").read_text())
     assert (header["record"], header["part"], header["key"]) == ("try", "test", own.key)
+    assert header.keys() == json.loads(KEPT[0].read_text())[0].keys()
     assert sum(header["bins"]["pixels"]) == 64 * 64 * len(slices) > 0
     found = {(one["patient_id"], one["slice_index"]): one["plain"] for one in slices}
     assert found == plain_counts(own, "test")
+    assert sum(header["bins"]["tumour"]) == sum(hit + missed for hit, _, missed in found.values())
+
+
+def test_a_square_three_pixels_too_far_to_the_right() -> None:
+    """Of each outline's 16 pixels, the 5 of the far side lie three away from the other."""
+    mask, predicted = np.zeros((2, 9, 12), bool)
+    mask[2:7, 2:7] = predicted[2:7, 5:10] = True
+    assert surface_distances(predicted, mask) == (3.0, 1 - 10 / 32)
+    assert surface_distances(mask, mask) == (0.0, 1.0)
+
+
+def test_an_empty_mask_has_no_outline() -> None:
+    mask = np.ones((4, 4), bool)
+    assert surface_distances(mask, mask) == (0.0, 1.0)
+    for pair in ((mask, ~mask), (~mask, mask), (~mask, ~mask)):
+        assert surface_distances(*pair) == (None, None)
+
+
+def border(mask: np.ndarray) -> np.ndarray:
+    """(n, 2) places of pixels with a neighbour outside the mask, or outside the image."""
+    padded = np.pad(mask, 1)
+    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return np.argwhere(mask & ~inner)
+
+
+def test_distances_agree_with_those_of_all_pairs() -> None:
+    generator = np.random.default_rng(0)
+    for _ in range(20):
+        one, other = generator.random((2, 12, 15)) > 0.6
+        distances = cdist(border(one), border(other))
+        there, back = distances.min(1), distances.min(0)
+        hausdorff, surface_dice = surface_distances(one, other)
+        expected = max(np.percentile(there, 95), np.percentile(back, 95))
+        assert hausdorff == pytest.approx(expected, abs=1e-5)
+        assert surface_dice == pytest.approx((np.concatenate([there, back]) <= 2).mean())
+
+
+def test_the_mean_over_symmetries_turns_with_the_image() -> None:
+    torch.manual_seed(0)
+    model = experiment.build(SegmentationSettings(**SMALL)).eval()
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    upright = predict_averaged(model, image, (64, 64))
+    assert upright.shape == (64, 64)
+    for change in (np.rot90, np.fliplr):
+        np.testing.assert_allclose(
+            predict_averaged(model, change(image), (64, 64)), change(upright), atol=1e-5
+        )
 
 
 def test_there_are_kept_files() -> None:
@@ -44,7 +97,7 @@ def test_there_are_kept_files() -> None:
 
 
 @pytest.mark.parametrize("path", KEPT, ids=lambda path: path.stem)
-def test_the_kept_counts_are_those_of_the_committed_run(path) -> None:
+def test_the_kept_counts_are_those_of_the_committed_run(path: Path) -> None:
     header, *slices = json.loads(path.read_text())
     name = path.stem.removesuffix(f"-{header['part']}")
     record = records.load(path.parent.parent / f"runs/{name}.json")

@@ -1,6 +1,7 @@
-"""The examples of the API pages, run one by one as a reader would type them."""
+"""The examples of the descriptions, run one by one as a reader would type them."""
 
 import ast
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -13,41 +14,48 @@ import matplotlib.pyplot as plt
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = sorted((ROOT / "book/appendix").glob("api_*.md"))
-MODULES = re.findall(r"automodule:: (\S+)", "".join(page.read_text() for page in PAGES))
 
 
 def described(body: list[ast.stmt], prefix: str) -> Iterator[tuple[str, str]]:
-    """Name and description of all that the page shows of a module's or a class's body.
+    """Name and description of every function and class that has an example.
 
     Read from the source, because doctest's own finder takes a decorated function for a foreign one.
     """
     for node in body:
-        if not isinstance(node, ast.FunctionDef | ast.ClassDef) or node.name.startswith("_"):
-            continue
-        if text := ast.get_docstring(node):
-            yield f"{prefix}{node.name}", text
-        if isinstance(node, ast.ClassDef):
-            yield from described(node.body, f"{prefix}{node.name}.")
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            if ">>> " in (text := ast.get_docstring(node) or ""):
+                yield f"{prefix}.{node.name}", text
+            if isinstance(node, ast.ClassDef):
+                yield from described(node.body, f"{prefix}.{node.name}")
 
 
-EXAMPLES = {
-    f"{module}.{name}": (module, text)
-    for module in MODULES
-    for name, text in described(
-        ast.parse((ROOT / f"{module.replace('.', '/')}.py").read_text()).body, ""
-    )
-}
+def examples() -> Iterator[tuple[str, str, str]]:
+    """Module, name and description."""
+    for path in sorted((ROOT / "hw3").rglob("*.py")):
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for name, text in described(ast.parse(path.read_text()).body, module):
+            yield module, name, text
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
-def test_example(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+EXAMPLES = list(examples())
+
+
+@pytest.mark.parametrize(("module", "name", "text"), EXAMPLES, ids=[own[1] for own in EXAMPLES])
+def test_example(
+    module: str, name: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delitem(sys.modules, "ipykernel", raising=False)  # else training logs nothing
-    module, text = EXAMPLES[name]
-    names = vars(import_module(module)) | {"folder": tmp_path}
+    names = vars(import_module(module)) | {"os": os, "folder": tmp_path}
     example = DocTestParser().get_doctest(text, names, name, None, None)
     report: list[str] = []
     with patch.dict("os.environ"):
         DocTestRunner(optionflags=ELLIPSIS | NORMALIZE_WHITESPACE).run(example, out=report.append)
     plt.close("all")
     assert not report, "".join(report)
+
+
+def test_what_has_an_example_is_on_the_api_page() -> None:
+    page = (ROOT / "book/appendix/api.md").read_text()
+    shown = re.findall(r"auto(?:function|class):: (\S+)", page)
+    missing = [name for _, name, _ in EXAMPLES if not any(name.startswith(own) for own in shown)]
+    assert shown and not missing

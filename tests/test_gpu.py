@@ -40,20 +40,20 @@ INTERRUPTED = """
 import signal
 from hw3 import training
 from hw3.__main__ import main
-save = training._Run.save
+save = training._Run._save
 def stop(run):
     save(run)
     if run.epoch == 1 and run.steps == 0:
         signal.raise_signal(signal.SIGINT)
-training._Run.save = stop
+training._Run._save = stop
 assert main(["train", "unet", "--epochs", "3"]) == 130
-training._Run.save = save
+training._Run._save = save
 assert main(["train", "unet", "--epochs", "3"]) == 0
 """
 
 
 def test_an_interrupted_run_goes_on(tmp_path) -> None:
-    assert "going on from epoch 2, step 0" in on_gpu("-c", INTERRUPTED, folder=tmp_path)
+    assert "going on from epoch 2, step 1" in on_gpu("-c", INTERRUPTED, folder=tmp_path)
     (path,) = tmp_path.glob("unet-*.json")
     assert [entry["epoch"] for entry in records.load(path).history] == [1, 2, 3]
 
@@ -65,9 +65,8 @@ from hw3.detection.models import build_faster_rcnn, build_ssd300
 from hw3.segmentation.model import UNetVGG16
 torch.backends.cudnn.allow_tf32 = False
 torch.manual_seed(0)
-sizes = [(16, 24), (32, 48), (64, 96), (128, 192)]
 detectors = [
-    build_faster_rcnn(backbone="vgg16-fpn", anchor_sizes=sizes, weights="random", width=1 / 8),
+    build_faster_rcnn(backbone="vgg16-fpn", weights="random", width=1 / 8),
     build_ssd300(weights="random", width=1 / 8),
 ]
 images, apart = torch.rand(1, 3, 304, 304), []

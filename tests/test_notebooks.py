@@ -1,4 +1,8 @@
+"""The pairs of the book: their cells, their opening, their outputs and pictures."""
+
 import re
+import subprocess
+import sys
 from base64 import b64decode, b64encode
 from io import BytesIO
 from pathlib import Path
@@ -23,7 +27,8 @@ def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(notebooks, "ROOT", tmp_path)
     path = tmp_path / "book/q1/1_1_a.py"
     path.write_text(
-        '# %% [markdown]\n# # A title\n#\n# Prose.\n\n# %% tags=["remove-input"]\nprint(1)\n'
+        "# %% [markdown]\n# # A title\n#\n# Prose.\n\n# %%\n# Set-up\n\n"
+        '# %% tags=["remove-input"]\nprint(1)\n'
     )
     notebooks.write_opening(path)
     nbformat.write(notebooks.read(path), path.with_suffix(".ipynb"))
@@ -38,12 +43,8 @@ def test_there_are_notebooks_and_the_contents_name_each() -> None:
 
 
 @by_notebook
-def test_pair_holds_the_same_cells_and_the_common_opening(path: Path) -> None:
+def test_pair_is_in_order_and_its_outputs_are_clean(path: Path) -> None:
     assert notebooks.pair_faults(path) == []
-
-
-@by_notebook
-def test_committed_outputs_are_clean(path: Path) -> None:
     notebook = nbformat.read(path.with_suffix(".ipynb"), as_version=4)
     assert notebooks.output_faults(notebook) == []
     assert notebook.metadata == notebooks.METADATA
@@ -70,13 +71,22 @@ def test_writing_the_opening_twice_changes_nothing(pair: Path) -> None:
     once = pair.read_text()
     notebooks.write_opening(pair)
     assert pair.read_text() == once
-    assert once.count("Open in Colab") == 1 and "# Prose." in once
+    assert once.count("Open in Colab") == once.count("# Set-up") == 1 and "# Prose." in once
     assert "github/someone/hw3/blob/main/book/q1/1_1_a.ipynb" in once
-    assert 'REPOSITORY, FOLDER, CONTENT = "https://github.com/someone/hw3", "book/q1"' in once
+    assert "--depth=1 https://github.com/someone/hw3 /content/report" in once
 
 
-def test_a_pair_in_order_has_no_faults(pair: Path) -> None:
-    assert notebooks.pair_faults(pair) == []
+@pytest.mark.parametrize("repository", ["", f"https://github.com/{'x' * 90}/hw3"])
+def test_the_set_up_is_short_and_formatted(pair: Path, repository: str) -> None:
+    (notebooks.ROOT / "_config.yml").write_text(f"repository: {{url: '{repository}'}}")
+    notebooks.write_opening(pair)
+    cell = notebooks.read(pair).cells[1].source
+    assert len(list(filter(None, cell.splitlines()))) <= 12
+    assert 'colab.set_up("book/q1")' in cell and "REPOSITORY" not in cell
+    configured = ["--config", Path(__file__).parent.parent / "pyproject.toml", pair]
+    for command in (["check", "--ignore", "D,E402,E501"], ["format", "--check"]):
+        done = subprocess.run([sys.executable, "-m", "ruff", *command, *configured])
+        assert done.returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -90,6 +100,7 @@ def test_a_pair_in_order_has_no_faults(pair: Path) -> None:
     ],
 )
 def test_a_pair_that_parted_is_named(pair: Path, old: str, new: str, fault: str) -> None:
+    assert notebooks.pair_faults(pair) == []
     pair.write_text(pair.read_text().replace(old, new))
     faults = notebooks.pair_faults(pair)
     assert any("book/q1/1_1_a.py" in line and fault in line for line in faults)
@@ -98,6 +109,12 @@ def test_a_pair_that_parted_is_named(pair: Path, old: str, new: str, fault: str)
 def test_a_missing_ipynb_is_named(pair: Path) -> None:
     pair.with_suffix(".ipynb").unlink()
     assert "no .ipynb beside it" in notebooks.pair_faults(pair)[0]
+
+
+def test_a_module_that_pages_share_is_no_page(pair: Path) -> None:
+    (notebooks.ROOT / "book/beyond.py").write_text("A = 1\n")
+    (notebooks.ROOT / "book/last.py").write_text("# %%\n1\n")
+    assert [path.name for path in notebooks.in_order()] == ["1_1_a.py", "last.py"]
 
 
 def test_errors_and_standard_error_are_faults() -> None:
@@ -111,6 +128,33 @@ def test_errors_and_standard_error_are_faults() -> None:
     assert faults == ["cell-1: ValueError", "cell-1: a warning"]
 
 
+def test_a_page_runs_with_this_python_and_captions_call_real_data_real(tmp_path: Path) -> None:
+    page = tmp_path / "page.py"
+    caption = "Six images. This page's data, simulated."
+    metadata = f'mystnb={{"figure": {{"caption": "{caption}"}}}}'
+    page.write_text(f"# %% [markdown]\n# {caption}\n\n# %% {metadata}\nimport sys\nsys.prefix\n")
+    done = notebooks.execute(page, tmp_path, {"HW3_PROFILE": "full"})
+    assert done.cells[1].outputs[0].data["text/plain"] == repr(sys.prefix)
+    assert done.cells[1].metadata.mystnb.figure.caption == "Six images. This page's data, real."
+    assert done.cells[0].source == caption
+
+
+def test_only_heavy_pictures_are_made_lighter() -> None:
+    grain = np.random.default_rng(0).integers(0, 60, (400, 500, 4), dtype=np.uint8)
+    grain[..., 3] = 255
+    heavy, light = (picture_cell(own) for own in (grain, np.zeros((400, 500, 3), np.uint8)))
+    notebooks.lighten(heavy)
+    notebooks.lighten(light)
+    found = heavy.outputs[0].data
+    assert set(found) == {"image/jpeg", "text/plain"}
+    assert set(light.outputs[0].data) == {"image/png", "text/plain"}
+    file = b64decode(found["image/jpeg"])
+    assert len(file) < notebooks.HEAVY < grain.nbytes
+    shown = np.asarray(Image.open(BytesIO(file)), dtype=float)
+    assert shown.shape == (400, 500, 3)
+    assert abs(shown.mean() - grain[..., :3].mean()) < 1
+
+
 def picture_cell(pixels: np.ndarray) -> nbformat.NotebookNode:
     """A code cell that shows one picture."""
     file = BytesIO()
@@ -119,29 +163,3 @@ def picture_cell(pixels: np.ndarray) -> nbformat.NotebookNode:
     data = {"image/png": b64encode(file.getvalue()).decode(), "text/plain": "<Figure>"}
     cell.outputs = [nbformat.v4.new_output("display_data", data=data)]
     return cell
-
-
-def test_a_caption_calls_real_data_real() -> None:
-    said = "Six images. This page's data, simulated."
-    cells = [nbformat.v4.new_code_cell(metadata={"mystnb": {"figure": {"caption": said}}})]
-    cells.append(nbformat.v4.new_markdown_cell(said))
-    notebooks.call_real(notebook := nbformat.v4.new_notebook(cells=cells))
-    captioned, prose = notebook.cells
-    assert captioned.metadata.mystnb.figure.caption == "Six images. This page's data, real."
-    assert prose.source == said
-
-
-def test_only_heavy_pictures_are_made_lighter() -> None:
-    grain = np.random.default_rng(0).integers(0, 60, (400, 500, 4), dtype=np.uint8)
-    grain[..., 3] = 255
-    cells = [picture_cell(grain), picture_cell(np.zeros((400, 500, 3), np.uint8))]
-    cells.append(nbformat.v4.new_code_cell(outputs=[nbformat.v4.new_output("stream", text="x")]))
-    notebook = nbformat.v4.new_notebook(cells=cells)
-    notebooks.lighten(notebook)
-    heavy, light = (cell.outputs[0].data for cell in notebook.cells[:2])
-    assert set(heavy) == {"image/jpeg", "text/plain"} and set(light) == {"image/png", "text/plain"}
-    file = b64decode(heavy["image/jpeg"])
-    assert len(file) < notebooks.HEAVY < grain.nbytes
-    shown = np.asarray(Image.open(BytesIO(file)), dtype=float)
-    assert shown.shape == (400, 500, 3)
-    assert abs(shown.mean() - grain[..., :3].mean()) < 1

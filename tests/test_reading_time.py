@@ -1,3 +1,5 @@
+"""How long a page takes to read, and where that is said."""
+
 from types import SimpleNamespace
 
 import pytest
@@ -23,21 +25,16 @@ def test_prose_and_figures_take_time_and_code_does_not(words, figures, minutes) 
 
 
 @pytest.mark.parametrize(
-    ("name", "line"),
+    ("name", "tree", "line"),
     [
-        ("book/q1/1_1_model", "About 3 minutes to read"),
-        ("book/index", "About 3 minutes to read"),
-        ("book/appendix/api", None),
+        ("book/q1/1_1_model", page(600), "About 3 minutes to read"),
+        ("book/index", page(200), "About 1 minute to read"),
+        ("book/appendix/api", page(600), None),
+        ("search", None, None),  # a page without a text of its own
     ],
 )
-def test_line_stands_under_the_title_of_pages_that_are_read_through(name, line) -> None:
+def test_line_stands_under_the_title_of_pages_that_are_read_through(name, tree, line) -> None:
     context = {"body": "<h1>Title</h1><p>Text</p>"}
-    reading_time.add(SimpleNamespace(), name, "page.html", context, page(600))
+    reading_time.add(SimpleNamespace(), name, "page.html", context, tree)
     expected = f'<h1>Title</h1>\n<p class="reading-time">{line}</p><p>Text</p>'
     assert context["body"] == (expected if line else "<h1>Title</h1><p>Text</p>")
-
-
-def test_pages_without_a_text_of_their_own_are_left_alone() -> None:
-    context: dict = {}
-    reading_time.add(SimpleNamespace(), "book/index", "search.html", context, None)
-    assert context == {}

@@ -1,28 +1,25 @@
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import fields, replace
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
-from hw3 import records
-from hw3.errors import InputError
-from hw3.records import (
-    RunRecord,
-    code_sha256,
-    file_sha256,
-    find,
-    load,
-    provenance,
-    run_key,
-    write_atomically,
-)
+from hw3 import records, settings, training
+from hw3.backbones import save_weights
+from hw3.data import InputError, file_sha256
+from hw3.records import RunRecord, finished, keep, load, provenance, settings_of
+from hw3.settings import FasterRcnnSettings, SegmentationSettings, SsdSettings
+from hw3.training import make_accelerator
 
 COUNTS = {"slice_indices": [1, 2], "true_positive": [3, 0]}
+DATA = {"kind": "simulated", "fingerprint": "abc", "split": {"train": [1], "test": [2]}}
+SETTINGS = SegmentationSettings(encoder_weights="random")
 
 
 def make(**changes) -> RunRecord:
@@ -40,57 +37,27 @@ def make(**changes) -> RunRecord:
     return RunRecord(**values | changes)
 
 
-def test_record_survives_a_round_trip(tmp_path) -> None:
-    record = make()
-    assert load(record.save(tmp_path / "runs" / "one.json")) == record
-    empty = RunRecord("none", {}, {}, 0)
-    assert load(empty.save(tmp_path / "two.json")) == empty
+# The file
 
 
-def test_seeds_are_found_in_order_and_nothing_else_is(tmp_path) -> None:
-    for seed, name in ((2, "run-seed2"), (0, "run"), (10, "run-seed10"), (1, "run-seeds-of-time")):
-        RunRecord(name, {}, {}, seed).save(tmp_path / f"{name}.json")
-    found = records.load_seeds(tmp_path / "run.json")
-    assert [record.name for record in found] == ["run", "run-seed2", "run-seed10"]
-    assert [own.name for own in records.load_seeds(tmp_path / "run-seed2.json")] == ["run-seed2"]
-    with pytest.raises(InputError, match=r"other\.json: no record to read"):
-        records.load_seeds(tmp_path / "other.json")
+def test_record_survives_a_round_trip_as_the_same_bytes(tmp_path) -> None:
+    for record in (make(), RunRecord("none", {}, {}, 0)):
+        path = record.save(tmp_path / "runs" / "one.json")
+        assert load(path) == record
+        assert load(path).save(tmp_path / "two.json").read_bytes() == path.read_bytes()
 
 
-def test_a_chain_ends_where_the_weights_come_from_no_known_run() -> None:
-    names = ("first", "second", "third")
-    runs = [replace(make(), name=name, weights={"sha256": name}) for name in names]
-    for before, run in pairwise(runs):
-        run.weights["start_sha256"] = before.name
-    unfinished = replace(make(), weights={})
-    known = [unfinished, *runs]
-    assert [own.name for own in records.chain(runs[2], known)] == ["third", "second", "first"]
-    assert records.chain(runs[2], [runs[0]]) == runs[2:]
-    assert records.chain(unfinished, known) == [unfinished]
-    runs[0].weights["start_sha256"] = "first"  # a run that changed nothing
-    assert records.chain(runs[1], known)[:2] == [runs[1], runs[0]]
-
-
-def test_keys_in_the_file_are_in_the_order_of_the_fields_each_on_its_line(tmp_path) -> None:
+def test_file_has_the_fields_in_order_and_is_compact_where_nobody_reads_it(tmp_path) -> None:
     text = make().save(tmp_path / "one.json").read_text()
+    lines = text.splitlines()
     names = [field.name for field in fields(RunRecord)]
     assert list(json.loads(text)) == names
-    top = [line for line in text.splitlines() if line.startswith(' "')]
-    assert [line.split('"')[1] for line in top] == names
+    assert [line.split('"')[1] for line in lines if line.startswith(' "')] == names
     assert text.endswith("\n}\n")
-
-
-def test_file_is_compact_where_nobody_reads_it(tmp_path) -> None:
-    lines = make().save(tmp_path / "one.json").read_text().splitlines()
     assert '   "TCGA_A": {"slice_indices": [1, 2], "true_positive": [3, 0]},' in lines
     assert '   "dice": 0.6666666666666666,' in lines
     assert '  {"epoch": 1, "loss": 0.5},' in lines
     assert '  "channels": [8, 4]' in lines
-
-
-def test_same_record_is_the_same_bytes(tmp_path) -> None:
-    first, second = (make().save(tmp_path / name) for name in ("one.json", "two.json"))
-    assert load(first).save(tmp_path / "three.json").read_bytes() == second.read_bytes()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -102,180 +69,174 @@ def test_value_that_json_does_not_have_is_refused_and_the_old_file_kept(tmp_path
     assert os.listdir(tmp_path) == ["one.json"]
 
 
-def test_schema_of_another_version_is_named_whatever_else_it_holds(tmp_path) -> None:
+WHOLE = json.loads(records._dumps(make().__dict__))
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b"", "EOF"),
+        (b"\x89PNG\r\n\xff", "invalid JSON"),
+        (b"{}", "name is missing"),
+        (b"[" * 100_000, "recursion limit"),
+        (b'{"seed": ' + b"9" * 5000 + b"}", "invalid JSON"),
+        ({"schema": 99, "title": "from the future"}, "schema is 99: it should be 1"),
+        (WHOLE | {"settings": []}, "settings is"),
+        (WHOLE | {"seed": "0"}, "seed is"),
+        (WHOLE | {"name": "../up"}, "name is"),
+        (WHOLE | {"name": "two\nlines"}, "name is"),
+        (WHOLE | {"weights": {"sha256": 7}}, "weights.sha256 is 7"),
+    ],
+    ids=str,
+)
+def test_file_that_is_no_record_is_refused_in_one_line(tmp_path, content, fault) -> None:
     path = tmp_path / "one.json"
-    path.write_text(json.dumps({"schema": 99, "title": "from the future"}))
-    with pytest.raises(InputError, match=r"one\.json: schema 99, but this version reads 1; "):
+    path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+    with pytest.raises(InputError, match=r"one\.json: not a run record .*that train wrote$") as own:
         load(path)
+    assert fault in str(own.value)
+    assert "\n" not in str(own.value) and len(str(own.value)) < 500
 
 
-@pytest.mark.parametrize("content", [b"", b"{half", b"\x89PNG\r\n\xff", b"[1, 2]", b"{}", b"3"])
-def test_file_that_is_no_record_is_refused_in_one_line(tmp_path, content) -> None:
-    path = tmp_path / "one.json"
-    path.write_bytes(content)
-    with pytest.raises(InputError, match=r"one\.json: not a run record .*that train wrote$"):
-        load(path)
+def test_missing_file_is_no_record(tmp_path) -> None:
+    with pytest.raises(InputError, match="no record to read"):
+        load(tmp_path / "none.json")
 
 
-def test_record_without_one_of_its_fields_names_it(tmp_path) -> None:
-    path = make().save(tmp_path / "one.json")
-    content = json.loads(path.read_text())
-    del content["evidence"]
-    path.write_text(json.dumps(content))
-    with pytest.raises(InputError, match="evidence"):
-        load(path)
+def test_seeds_are_found_in_order_and_nothing_else_is(tmp_path) -> None:
+    for name in ("run-seed2", "run-seed0", "run", "run-seed10", "run-seeds", "other-seed1"):
+        RunRecord(name, {}, {}, 0).save(tmp_path / f"{name}.json")
+    found = records.load_seeds(tmp_path, "run")
+    assert [record.name for record in found] == ["run-seed0", "run-seed2"]
+    with pytest.raises(InputError, match=r"no record third-seed0\.json"):
+        records.load_seeds(tmp_path, "third")
 
 
-@pytest.mark.parametrize(("field", "value"), [("settings", []), ("history", {}), ("evidence", 1)])
-def test_a_field_of_another_type_is_named(tmp_path, field, value) -> None:
-    path = make().save(tmp_path / "run.json")
-    path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
-    with pytest.raises(InputError, match=f"not a run record .*{field} is no"):
-        load(path)
+# A run
 
 
-def test_missing_file_and_folder_are_no_records(tmp_path) -> None:
-    for path in (tmp_path / "none.json", tmp_path):
-        with pytest.raises(InputError, match="no record to read"):
-            load(path)
+def start(chosen=SETTINGS, weights: str = "random", name: str = "run", **data) -> RunRecord:
+    return records.start(name, chosen, weights, DATA | data)
 
 
-# Found again
+def test_a_record_starts_with_all_that_is_known_before() -> None:
+    record = start(SETTINGS.but(seed=3))
+    assert (record.name, record.seed, record.data) == ("run", 3, DATA)
+    assert record.settings == {"model": "unet"} | SETTINGS.but(seed=3).model_dump(mode="json")
+    assert record.weights == {"start": "random"}
+    assert (record.history, record.results, record.evidence) == ([], {}, {})
+    assert torch.__version__.startswith(record.versions["torch"])
+    assert len(record.key) == 64 and record.stem == f"run-{record.key[:10]}"
 
 
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    path = tmp_path / "model.py"
-    path.write_text("width = 64\n")
-    return path
+def test_settings_data_and_version_are_in_the_key(monkeypatch) -> None:
+    own = {"weights": "random", "frozen_blocks": 0}
+    keys = [
+        start().key,
+        start(SETTINGS.but(seed=1)).key,
+        start(SETTINGS.but(learning_rate=0.2)).key,
+        start(SETTINGS.but(encoder_weights="imagenet"), "imagenet").key,
+        start(fingerprint="other").key,
+        start(SsdSettings(**own)).key,
+        start(FasterRcnnSettings(**own)).key,
+    ]
+    assert start(note="a remark").key == start(name="another").key == start().key
+    monkeypatch.setattr(records, "__version__", "99")
+    keys.append(start().key)
+    assert len(set(keys)) == len(keys)
 
 
-def test_run_is_found_by_name_and_key(tmp_path) -> None:
-    record = make(key="a" * 64)
-    assert find(tmp_path, record) is None
-    record.save(tmp_path / f"{record.stem}.json")
-    assert find(tmp_path, make(key="a" * 64, results={}, evidence={})) == record
-    assert find(tmp_path, make(key="a" * 64, name="other")) is None
+def test_a_weights_file_is_known_by_name_and_content_never_by_path(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    keys = {}
+    for folder, content in (("here", b"one"), ("there", b"one"), ("elsewhere", b"two")):
+        path = tmp_path / folder / "start.safetensors"
+        path.parent.mkdir()
+        path.write_bytes(content)
+        for given in (str(path), f"~/{folder}/start.safetensors"):
+            record = start(SETTINGS.but(encoder_weights=given), given)
+            named = record.weights["start"], record.settings["encoder_weights"]
+            assert named == ("start.safetensors",) * 2
+            assert record.weights["start_sha256"] == file_sha256(path)
+            assert folder not in json.dumps(record.settings)
+            assert keys.setdefault(folder, record.key) == record.key
+    assert keys["here"] == keys["there"] != keys["elsewhere"]
 
 
-@pytest.mark.parametrize("change", ["settings", "fingerprint", "source", "source name"])
-def test_stale_run_is_never_found(tmp_path, source, change) -> None:
-    settings, fingerprint = {"epochs": 2, "rate": 0.1}, "f00d"
-    record = make(key=run_key(settings, fingerprint, [source]))
-    record.save(tmp_path / f"{record.stem}.json")
-    assert find(tmp_path, make(key=run_key(dict(settings), fingerprint, [source]))) == record
-    if change == "settings":
-        settings["rate"] = 0.2
-    elif change == "fingerprint":
-        fingerprint = "beef"
-    elif change == "source":
-        source.write_text("width = 65\n")
-    else:
-        source = source.rename(tmp_path / "loss.py")
-    assert find(tmp_path, make(key=run_key(settings, fingerprint, [source]))) is None
+@pytest.mark.parametrize("name", ["missing.pt", "."])
+def test_starting_weights_that_are_no_file_are_refused(tmp_path, name) -> None:
+    with pytest.raises(InputError, match=r"weights: .*is no file"):
+        start(weights=str(tmp_path / name))
 
 
-def test_record_of_another_run_under_the_same_file_name_is_not_found(tmp_path) -> None:
-    wanted = make(key="a" * 64)
-    make(key="a" * 10 + "b" * 54).save(tmp_path / f"{wanted.stem}.json")
-    assert find(tmp_path, wanted) is None
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\\b", "../../up", "-x", "a b", "a\n"])
+def test_a_name_that_leads_elsewhere_is_refused(name) -> None:
+    with pytest.raises(InputError, match=r"name is .*choose letters"):
+        start(name=name)
 
 
-def test_key_depends_on_no_order_and_no_place(tmp_path, source) -> None:
-    other = tmp_path / "augment.py"
-    other.write_text("turns = 4\n")
-    key = run_key({"a": 1, "b": 2}, "f00d", [source, other])
-    assert key == run_key({"b": 2, "a": 1}, "f00d", [other, source])
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    moved = [path.rename(elsewhere / path.name) for path in (source, other)]
-    assert key == run_key({"a": 1, "b": 2}, "f00d", moved)
+def test_only_a_whole_run_of_the_same_key_is_found_with_its_own_weights(tmp_path) -> None:
+    torch.manual_seed(5)
+    record, model = start(), nn.Linear(3, 2).eval()
+    record.history = [{"epoch": 1, "seconds": 1.24}, {"epoch": 2, "seconds": 2.03}]
+    checkpoint = tmp_path / f"{record.stem}.checkpoint.pt"
+    checkpoint.write_bytes(b"the state of a run")
+    assert finished(record, tmp_path) is None
+    keep(record, model, tmp_path, make_accelerator())
+    weights, path = record.weights_in(tmp_path), tmp_path / f"{record.stem}.json"
+    assert sorted(tmp_path.iterdir()) == [path, weights]  # the checkpoint is gone
+    assert record.weights == {"start": "random", "sha256": file_sha256(weights)}
+    assert record.seconds_training == 3.3
+    assert load(path) == finished(start(), tmp_path) == record
+
+    again = records.trained(nn.Linear(3, 2), weights, make_accelerator())
+    assert not again.training
+    assert all(value.equal(model.state_dict()[k]) for k, value in again.state_dict().items())
+
+    assert finished(start(SETTINGS.but(seed=1)), tmp_path) is None
+    assert finished(replace(record, key=record.key[:10] + "0" * 54), tmp_path) is None
+    content = weights.read_bytes()
+    save_weights(nn.Linear(3, 2), weights)
+    with pytest.raises(InputError, match="these are not the weights of record run"):
+        finished(start(), tmp_path)
+    for gone in (weights, path):
+        weights.write_bytes(content)
+        kept = gone.read_bytes()
+        gone.unlink()
+        assert finished(start(), tmp_path) is None
+        gone.write_bytes(kept)
+    with pytest.raises(InputError, match=r"none\.safetensors: no such weights file"):
+        records.check_weights(record, tmp_path / "none.safetensors")
 
 
-def test_words_and_layout_make_no_code_stale(tmp_path) -> None:
-    plain, told = tmp_path / "plain.py", tmp_path / "told.py"
-    plain.write_text("width = 64\ndef double(x):\n    return 2 * x\n")
-    told.write_text(
-        '"""A module."""\n\nwidth = 64  # pixels\n"""Of an image."""\n\n\n'
-        'def double(\n    x,\n):\n    """Twice x."""\n    return 2 * x\n'
-    )
-    assert code_sha256(plain) == code_sha256(told)
-    told.write_text(told.read_text().replace("2 * x", "x * 2"))
-    assert code_sha256(plain) != code_sha256(told)
+def test_a_folder_that_cannot_be_written_to_is_noticed(tmp_path) -> None:
+    records.check_writable(tmp_path / "new" / "folder")
+    assert list((tmp_path / "new" / "folder").iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"file/runs: cannot be written to .*another folder"):
+        records.check_writable(tmp_path / "file" / "runs")
 
 
-def test_text_that_is_used_is_code(tmp_path) -> None:
-    first, second = tmp_path / "first.py", tmp_path / "second.py"
-    first.write_text("mode = 'train'\n")
-    second.write_text("mode = 'test'\n")
-    assert code_sha256(first) != code_sha256(second)
-
-
-def test_key_changes_with_the_schema(monkeypatch, source) -> None:
-    before = run_key({}, "f00d", [source])
-    monkeypatch.setattr(records, "SCHEMA", 2)
-    assert run_key({}, "f00d", [source]) != before
-
-
-# Written whole or not at all
-
-
-@pytest.mark.parametrize("failing", ["fsync", "replace"])
-def test_crash_while_writing_leaves_the_old_file_and_nothing_else(
-    tmp_path, monkeypatch, failing
-) -> None:
-    def crash(*_arguments) -> None:
-        raise OSError("disk full")
-
-    path = make().save(tmp_path / "one.json")
-    monkeypatch.setattr(os, failing, crash)
-    with pytest.raises(OSError, match="disk full"):
-        make(seed=8).save(path)
-    assert load(path) == make()
-    assert os.listdir(tmp_path) == ["one.json"]
-
-
-def test_content_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch) -> None:
-    done, path = [], tmp_path / "new" / "one.bin"
-    fsync, replace = os.fsync, os.replace
-    monkeypatch.setattr(os, "fsync", lambda file: done.append("fsync") or fsync(file))
-    monkeypatch.setattr(os, "replace", lambda *names: done.append("replace") or replace(*names))
-    write_atomically(path, b"content")
-    assert done == ["fsync", "replace"]
-    assert path.read_bytes() == b"content"
+def test_settings_come_back_and_newer_ones_have_their_defaults() -> None:
+    kinds = (SegmentationSettings, SsdSettings)
+    old = RunRecord("old", {"model": "unet", "epochs": 3}, data={}, seed=0)
+    assert settings_of(old, *kinds) == SegmentationSettings(epochs=3)
+    assert settings_of(start(SETTINGS), *kinds) == SETTINGS
+    for chosen, fault in (
+        ({"model": "yolo"}, "its model is 'yolo', not unet or ssd300"),
+        ({"epochs": 3}, "its model is None, not unet"),
+        ({"model": "unet", "momentum": 0.9}, "momentum is no setting; train again"),
+        ({"model": "unet", "epochs": 10**4000}, "epochs is 1000"),
+    ):
+        with pytest.raises(InputError, match=f"record other: .*{fault}"):
+            settings_of(RunRecord("other", chosen, data={}, seed=0), *kinds)
 
 
 # Provenance
 
 
-def test_provenance_is_complete() -> None:
-    found = provenance()
-    assert set(found) == {"command", "commit", "versions", "hardware"} and all(found.values())
-    assert found["versions"]["torch"] == torch.__version__.split("+")[0]
-    assert {"python", *records.PACKAGES} == set(found["versions"])
-    assert found["hardware"]["device"] and found["hardware"]["count"] >= 1
-    assert RunRecord("unet", {}, {}, 0, **found).commit == found["commit"]
-
-
-@pytest.mark.parametrize(
-    ("program", "profile", "expected"),
-    [
-        ("/somewhere/hw3/__main__.py", None, "python -m hw3 train unet --note 'a b'"),
-        ("hw3/__main__.py", "smoke", "HW3_PROFILE=smoke python -m hw3 train unet --note 'a b'"),
-        ("/usr/bin/pytest", None, "pytest train unet --note 'a b'"),
-    ],
-)
-def test_command_is_what_one_would_type(monkeypatch, program, profile, expected) -> None:
-    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
-    monkeypatch.setattr(sys, "argv", [program, "train", "unet", "--note", "a b"])
-    monkeypatch.delenv("HW3_PROFILE", raising=False)
-    if profile:
-        monkeypatch.setenv("HW3_PROFILE", profile)
-    assert provenance()["command"] == expected
-
-
-def test_command_has_no_folder_of_somebodys_machine(monkeypatch) -> None:
-    typed = ["train", "unet", "--record", "/home/me/runs/first.json", "--data", "data/lgg"]
+def test_command_names_no_folder_of_somebodys_machine(monkeypatch) -> None:
+    typed = ["train", "unet", "--record", "/home/me/first.json", "--data", "data/lgg"]
     typed += ["--runs=/home/me/runs/", "--note", "train/test", "--weights", "/top.pt"]
     monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
     monkeypatch.setattr(sys, "argv", ["/home/me/hw3/__main__.py", *typed])
@@ -283,58 +244,34 @@ def test_command_has_no_folder_of_somebodys_machine(monkeypatch) -> None:
     expected = "python -m hw3 train unet --record first.json --data data/lgg --runs=runs"
     expected += " --note train/test --weights top.pt"
     assert provenance()["command"] == expected
-
-
-def test_command_of_a_notebook(monkeypatch) -> None:
+    monkeypatch.setenv("HW3_PROFILE", "smoke")
+    assert provenance()["command"] == f"HW3_PROFILE=smoke {expected}"
     monkeypatch.setitem(sys.modules, "ipykernel", sys)
     assert provenance()["command"] == "a notebook of the book"
 
 
-def answer(monkeypatch, head: str, status: str, own: str = "records.py\n") -> str:
+@pytest.mark.parametrize(
+    ("head", "status", "own", "commit"),
+    [
+        ("abc\n", "", "records.py\n", "abc"),
+        ("abc\n", " M hw3/records.py\n", "records.py\n", "abc with changes"),
+        ("abc\n", "", "", "unknown"),  # of a repository that merely surrounds the package
+    ],
+)
+def test_commit_says_whether_the_package_was_changed_since(
+    monkeypatch, head, status, own, commit
+) -> None:
     def run(command: list[str], **_options) -> subprocess.CompletedProcess:
         out = {"rev-parse": head, "status": status, "ls-files": own}[command[1]]
         return subprocess.CompletedProcess(command, 0, stdout=out)
 
     monkeypatch.setattr(subprocess, "run", run)
-    return provenance()["commit"]
+    assert provenance()["commit"] == commit
 
 
-def test_commit_says_whether_the_package_was_changed_since(monkeypatch) -> None:
-    assert answer(monkeypatch, "abc\n", "") == "abc"
-    assert answer(monkeypatch, "abc\n", " M hw3/records.py\n") == "abc with changes"
-    assert answer(monkeypatch, "", "", own="") == "unknown"
-
-
-def test_commit_of_a_repository_that_merely_surrounds_the_package_is_not_taken(monkeypatch) -> None:
-    assert answer(monkeypatch, "abc\n", "", own="") == "unknown"
-
-
-def test_commit_is_unknown_without_git(monkeypatch) -> None:
-    def run(*_arguments, **_options) -> None:
-        raise FileNotFoundError("git")
-
-    monkeypatch.setattr(subprocess, "run", run)
-    assert provenance()["commit"] == "unknown"
-
-
-def test_sha256_of_a_file(tmp_path) -> None:
-    path = tmp_path / "empty"
-    path.write_bytes(b"")
-    assert file_sha256(path) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-
-
-def test_samples_are_those_of_all_epochs():
-    record = records.RunRecord("unet", settings={}, data={}, seed=0)
-    assert record.samples == 0
-    record.history = [{"samples": 7}, {"samples": 5}]
-    assert record.samples == 12
-
-
-def test_device_minutes_count_every_device():
-    record = RunRecord("unet", settings={}, data={}, seed=0, seconds_training=120.0)
-    record.hardware = {"device": "A100", "count": 4}
-    assert record.device_minutes == 8
-    record.history = [{"device_seconds": 90.0}, {"device_seconds": 30.0}]  # resumed elsewhere
-    assert record.device_minutes == 2
-    record.history[0] = {}
-    assert record.device_minutes == 8
+def test_what_both_questions_use_imports_neither() -> None:
+    for module in (records, training, settings):
+        imported = re.findall(
+            r"^\s*(?:from|import) hw3\S*.*", Path(module.__file__).read_text(), re.M
+        )
+        assert imported and not re.search("segmentation|detection", "".join(imported))

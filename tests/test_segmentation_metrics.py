@@ -12,8 +12,8 @@ from torchmetrics.functional.classification import (
     binary_specificity,
 )
 
-from hw3.errors import InputError
-from hw3.segmentation.metrics import SliceCounts, count_pixels, dice, iou, scores
+from hw3.data import InputError
+from hw3.segmentation.metrics import SliceCounts, count_pixels, dice, dice_gain, iou, scores
 
 # patient, slice, true positive, false positive, false negative; 100 pixels each
 TABLE = [
@@ -58,10 +58,6 @@ def tensors(*masks: np.ndarray, volumes: int | None = None) -> list[torch.Tensor
     return [torch.from_numpy(mask).reshape(shape) for mask in masks]
 
 
-def batches_of(size: int, *arrays: np.ndarray) -> list[tuple[np.ndarray, ...]]:
-    return [tuple(a[i : i + size] for a in arrays) for i in range(0, len(arrays[0]), size)]
-
-
 def test_counts_of_one_slice() -> None:
     predicted = np.array([[1, 1, 0], [0, 1, 0]], dtype=np.uint8)
     mask = np.array([[1, 0, 0], [1, 1, 1]], dtype=np.uint8)
@@ -80,16 +76,13 @@ def test_dice_and_iou_by_hand() -> None:
     np.testing.assert_allclose(dice(*counts), [16 / 20, 1, 0, 0])
     np.testing.assert_allclose(iou(*counts), [8 / 12, 1, 0, 0])
     assert float(dice(8, 2, 2)) == 0.8
-
-
-def test_dice_follows_from_iou() -> None:
     counts = np.random.default_rng(0).integers(0, 50, size=(3, 200))
-    overlap = iou(*counts)
-    np.testing.assert_allclose(dice(*counts), 2 * overlap / (1 + overlap))
+    np.testing.assert_allclose(dice(*counts), 2 * iou(*counts) / (1 + iou(*counts)))
 
 
 def test_every_score_by_hand() -> None:
     result = scores(make(TABLE), batch_size=2)
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
     expected = {
         "slices": 5,
         "slices_with_tumour": 3,
@@ -123,14 +116,17 @@ def test_the_median_is_over_patients_with_tumour() -> None:
     assert result["dice_patient_mean"] == pytest.approx((2 / 3 + 1 + 2 / 8) / 3)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 def test_agreement_with_monai(seed) -> None:
     predicted, truth = random_masks(seed)
     result = scores(count(predicted, truth), batch_size=7)
     slices, pooled = tensors(predicted, truth), tensors(predicted, truth, volumes=1)
     tumour_only = compute_dice(*slices, ignore_empty=True)
     assert 0 < tumour_only.isnan().sum() < 30
-    batches = [compute_dice(*tensors(p, t, volumes=1)) for p, t in batches_of(7, predicted, truth)]
+    batches = [
+        compute_dice(*tensors(predicted[i : i + 7], truth[i : i + 7], volumes=1))
+        for i in range(0, len(truth), 7)
+    ]
     for name, value in {
         "dice_slice_mean_empty_is_1": compute_dice(*slices, ignore_empty=False).mean(),
         "dice_slice_mean_tumour_only": tumour_only.nanmean(),
@@ -142,7 +138,7 @@ def test_agreement_with_monai(seed) -> None:
         assert result[name] == pytest.approx(value.item(), abs=1e-6), name
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 def test_agreement_with_torchmetrics(seed) -> None:
     predicted, truth = random_masks(seed)
     result = scores(count(predicted, truth), batch_size=7)
@@ -159,7 +155,7 @@ def test_agreement_with_torchmetrics(seed) -> None:
         assert result[name] == pytest.approx(value.item(), abs=1e-6), name
 
 
-def test_intervals_hold_the_estimate_and_shrink_with_more_patients() -> None:
+def test_intervals_are_seeded_hold_the_estimate_and_shrink_with_more_patients() -> None:
     widths = []
     for slices in (50, 800):
         predicted, truth = random_masks(0, slices)
@@ -168,6 +164,9 @@ def test_intervals_hold_the_estimate_and_shrink_with_more_patients() -> None:
         for name in names:
             low, high = result[name]
             assert 0 <= low < result[name.removesuffix("_interval")] < high <= 1
+        same, other = (scores(count(predicted, truth), batch_size=8, seed=seed) for seed in (0, 1))
+        assert same == result
+        assert other["dice_interval"] != result["dice_interval"]
         widths.append([np.ptp(result[name]) for name in names])
     assert (np.array(widths[1]) < np.array(widths[0]) / 2).all()  # about a quarter
 
@@ -181,15 +180,6 @@ def test_intervals_are_over_patients_not_slices() -> None:
         assert often[f"{name}_interval"] == pytest.approx(once[f"{name}_interval"])
 
 
-def test_intervals_are_seeded() -> None:
-    predicted, truth = random_masks(0)
-    first, again, other = (
-        scores(count(predicted, truth), batch_size=8, seed=seed)["dice_interval"]
-        for seed in (0, 0, 1)
-    )
-    assert first == again != other
-
-
 def test_no_tumour_at_all() -> None:
     result = scores(make([("a", 1, 0, 0, 0), ("b", 1, 0, 0, 0)]), batch_size=2)
     assert result["dice"] == result["iou"] == result["accuracy"] == 1
@@ -197,7 +187,6 @@ def test_no_tumour_at_all() -> None:
     missing = ("dice_slice_mean_tumour_only", "dice_patient_mean", "dice_patient_median")
     assert all(result[name] is None for name in (*missing, "slice_sensitivity"))
     assert "dice_patient_mean_interval" not in result
-    assert scores(make([("a", 1, 0, 3, 0)]), batch_size=2)["dice"] == 0
 
 
 def test_nothing_but_tumour() -> None:
@@ -209,23 +198,15 @@ def test_nothing_but_tumour() -> None:
     assert result["slice_specificity"] is None
 
 
-def test_one_slice() -> None:
+def test_one_slice_and_none() -> None:
     result = scores(make([("a", 1, 8, 2, 2)]), batch_size=20)
     names = ("dice", "dice_batch_mean", "dice_slice_mean_tumour_only", "dice_patient_mean")
     assert [result[name] for name in names] == pytest.approx([0.8] * 4)
     assert result["dice_interval"] == pytest.approx([0.8, 0.8])
-
-
-def test_no_slice() -> None:
     nothing = SliceCounts.from_evidence({}, pixels=100)
     assert len(nothing) == 0
     with pytest.raises(InputError, match="no slices"):
         scores(nothing, batch_size=2)
-
-
-def test_many_pixels_do_not_overflow() -> None:
-    millions = [(f"p{i}", 1, 2**31, 2**31, 0) for i in range(40)]
-    assert scores(make(millions, pixels=2**33), batch_size=8)["dice"] == pytest.approx(2 / 3)
 
 
 def test_evidence_is_plain_and_comes_back() -> None:
@@ -242,15 +223,32 @@ def test_evidence_is_plain_and_comes_back() -> None:
     assert back.patient_ids.tolist() == counts.patient_ids.tolist()
     assert back.slice_indices.tolist() == counts.slice_indices.tolist()
     assert scores(back, batch_size=2) == scores(counts, batch_size=2)
+    assert back.tumour.tolist() == [False, True, False, True, True]
+    assert back.predicted.tolist() == [False, True, True, True, False]
 
 
-def test_which_slices_hold_tumour() -> None:
-    counts = make(TABLE)
-    assert counts.tumour.tolist() == [False, True, False, True, True]
-    assert counts.predicted.tolist() == [False, True, True, True, False]
+def test_gain_on_the_slices_that_both_have_counted() -> None:
+    before = make([("a", 1, 6, 2, 2), ("a", 2, 0, 0, 4), ("b", 1, 0, 9, 9)])
+    after = make([("c", 1, 9, 9, 9), ("a", 2, 3, 0, 1), ("a", 1, 8, 0, 0)])
+    gain, (low, high) = dice_gain(before, after)
+    assert gain == low == high == pytest.approx(22 / 23 - 12 / 20)
+    assert dice_gain(after, before)[0] == -gain
+    assert dice_gain(before, before) == (0.0, [0.0, 0.0])
+    with pytest.raises(InputError, match="no slice was counted both before and after"):
+        dice_gain(before, make([("b", 2, 1, 0, 0)]))
 
 
-@pytest.mark.parametrize("rows", [TABLE, TABLE[:1], TABLE[1:2]], ids=["mixed", "empty", "tumour"])
-def test_scores_are_numbers_that_json_knows(rows) -> None:
-    result = scores(make(rows), batch_size=2)
-    assert json.loads(json.dumps(result, allow_nan=False)) == result
+def test_gain_and_its_interval_by_resampling_one_by_one() -> None:
+    predicted, truth = random_masks(0, 60)
+    before, after = count(predicted, truth), count(predicted | np.roll(truth, 1, axis=2), truth)
+    gain, interval = dice_gain(before, after)
+    both = [scores(own, batch_size=8)["dice"] for own in (before, after)]
+    assert gain == pytest.approx(both[1] - both[0])
+    generator, gains = np.random.default_rng(1), []
+    patients = np.unique(before.patient_ids)
+    for _ in range(1000):
+        drawn = [np.flatnonzero(before.patient_ids == p) for p in generator.choice(patients, 12)]
+        own = np.concatenate(drawn)
+        sides = [dice(*counts.triple[:, own].sum(axis=1)) for counts in (before, after)]
+        gains.append(sides[1] - sides[0])
+    assert interval == pytest.approx(np.percentile(gains, [2.5, 97.5]), abs=0.02)

@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 from hw3 import records
-from hw3.detection.dataset import GtsdbDataset, read_gtsdb, split_official, split_random
-from hw3.errors import InputError
+from hw3.data import InputError
+from hw3.detection.gtsdb import GtsdbDataset, read_gtsdb, split
 
 TARGET = Path(__file__).resolve().parent.parent / "book/gtsdb_counts.json"
-SEED = 0  # of the random split: the one that the profiles' runs take
+SEED = 0  # of the random split: the first that the book's runs take
 
 
 def main() -> None:
@@ -20,19 +20,17 @@ def main() -> None:
     dataset = given(__doc__)
     ids = dataset.image_ids
     parts = {"all": {"all": list(ids)}}
-    parts["official"] = split_official(ids)
-    parts["random"] = split_random(ids, SEED)
-    counts = {
-        split: {part: dataset.part_counts(own) for part, own in named.items() if own}
-        for split, named in parts.items()
-    }
+    parts |= {name: split(ids, name, SEED) for name in ("official", "random")}
     made = {
         "source": "GTSDB, gt.txt of FullIJCNN2013 as published",
         "made_by": "python tools/count_signs.py",
         "commit": records.provenance()["commit"],
         "random_split_seed": SEED,
         "notices": dataset.notices,
-        "counts": counts,
+        "counts": {
+            name: {part: dataset.part_counts(own) for part, own in named.items()}
+            for name, named in parts.items()
+        },
     }
     TARGET.write_text(json.dumps(made, indent=1) + "\n")
 

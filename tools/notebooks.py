@@ -1,11 +1,10 @@
 """A notebook is a pair: people edit the .py (percent format), running it makes the .ipynb."""
 
+import re
 from base64 import b64decode, b64encode
-from collections.abc import Iterator
 from io import BytesIO
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
 import jupytext
 import nbformat
@@ -17,8 +16,9 @@ from nbformat import NotebookNode
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
-SETUP = ROOT / "tools/colab_setup.py"
 COLAB, BADGE = "https://colab.research.google.com", "![Open in Colab]"
+BEYOND = "beyond.py"
+"""A module in book/ that pages import: no page."""
 HEAVY = 300_000  # bytes of a picture
 FRONT = {"fig-1-5": "q1/1_7_evaluation", "fig-2-11": "q2/2_2_two_stage"}
 """Figures that the front page shows too, and the pages that draw them."""
@@ -27,22 +27,45 @@ METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
+SETUP = """\
+# Set-up: gets the package on Google Colab; elsewhere it only goes to this notebook's folder.
+import sys
+from io import BytesIO
+from pathlib import Path
+from zipfile import ZipFile, is_zipfile
+
+while "google.colab" in sys.modules and not Path("/content/hw3/colab.py").exists():
+    from google.colab import files
+
+    print("Choose hw3-colab.zip as `make colab` writes it; no other file will do.")
+    for bundle in filter(is_zipfile, map(BytesIO, files.upload().values())):
+        ZipFile(bundle).extractall("/content")
+from hw3 import colab
+
+colab.set_up("FOLDER")"""
+SETUP_BY_CLONE = """\
+# Set-up: gets the package on Google Colab; elsewhere it only goes to this notebook's folder.
+import subprocess
+import sys
+from pathlib import Path
+
+if "google.colab" in sys.modules:
+    if not Path("/content/report").exists():
+        clone = "git clone --quiet --depth=1 REPOSITORY /content/report"
+        subprocess.run(clone.split(), check=True)
+    sys.path.insert(0, "/content/report")
+from hw3 import colab
+
+colab.set_up("FOLDER")"""
 
 
 def in_order() -> list[Path]:
     """Every notebook's .py, in the order of _toc.yml; then those that it does not name."""
-
-    def files(entry: Any) -> Iterator[str]:
-        if isinstance(entry, list):
-            for item in entry:
-                yield from files(item)
-        elif isinstance(entry, dict):
-            for key, value in entry.items():
-                yield from [value] if key in ("root", "file") else files(value)
-
-    named = [ROOT / f"{name}.py" for name in files(yaml.safe_load((ROOT / "_toc.yml").read_text()))]
-    found = sorted(p for p in (ROOT / "book").rglob("*.py") if "_extensions" not in p.parts)
-    return [path for path in named if path in found] + [p for p in found if p not in named]
+    named = re.findall(r"(?:root|file): *([\w/]+)", (ROOT / "_toc.yml").read_text())
+    found = sorted((ROOT / "book").glob("*.py")) + sorted((ROOT / "book").glob("[!_.]*/*.py"))
+    found = [path for path in found if path.name != BEYOND]
+    first = [path for path in (ROOT / f"{name}.py" for name in named) if path in found]
+    return first + [path for path in found if path not in first]
 
 
 def read(path: Path) -> NotebookNode:
@@ -63,14 +86,14 @@ def with_opening(path: Path) -> NotebookNode:
     slug = repository.removeprefix("https://github.com/")
     target = f"{COLAB}/github/{slug}/blob/main/{name.as_posix()}" if repository else f"{COLAB}/"
     badge = f"[{BADGE}({'../' * (len(name.parts) - 2)}_static/colab.svg)]({target})"
-    setup = SETUP.read_text().strip()
-    setup = setup.replace('"", ""', f'"{repository}", "{name.parent.as_posix()}"', 1)
+    setup = SETUP_BY_CLONE.replace("REPOSITORY", repository) if repository else SETUP
 
     title, _, rest = notebook.cells[0].source.partition("\n")
     rest = "\n".join(line for line in rest.split("\n") if BADGE not in line).strip()
     notebook.cells[0].source = "\n\n".join(filter(None, [title, badge, rest]))
-    if len(notebook.cells) < 2 or not notebook.cells[1].source.startswith(setup.split("\n")[0]):
+    if len(notebook.cells) < 2 or not notebook.cells[1].source.startswith("# Set-up"):
         notebook.cells.insert(1, nbformat.v4.new_code_cell())
+    setup = setup.replace("FOLDER", name.parent.as_posix())
     notebook.cells[1].update(source=setup, metadata={"tags": ["hide-input"]})
     return notebook
 
@@ -87,10 +110,11 @@ def pair_faults(path: Path) -> list[str]:
     name, source, faults = path.relative_to(ROOT), _content(read(path)), []
     if source != _content(with_opening(path)):
         faults.append(f"{name}: not the common opening cells; run make opening")
-    if not path.with_suffix(".ipynb").exists():
+    made = path.with_suffix(".ipynb")
+    if not made.exists():
         return [*faults, f"{name}: no .ipynb beside it; run make execute"]
-    made = _content(nbformat.read(path.with_suffix(".ipynb"), as_version=4))
-    differ = [n for n, (here, there) in enumerate(zip_longest(source, made), 1) if here != there]
+    pairs = zip_longest(source, _content(nbformat.read(made, as_version=4)))
+    differ = [number for number, (own, other) in enumerate(pairs, 1) if own != other]
     if differ:
         faults.append(f"{name}: cell {differ[0]} differs in the .ipynb; run make execute")
     return faults
@@ -110,10 +134,9 @@ def execute(path: Path, folder: Path, environment: dict[str, str]) -> NotebookNo
         nbclient.exceptions.CellExecutionError: at the first cell that fails.
     """
     notebook = read(path)
-    kernel = AsyncKernelManager(kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
     client = NotebookClient(
         notebook,
-        km=kernel,
+        km=AsyncKernelManager(kernel_spec_manager=KernelSpecManager(kernel_dirs=[])),
         extra_arguments=["--log-level=ERROR"],
         timeout=None,
         record_timing=False,
@@ -121,30 +144,29 @@ def execute(path: Path, folder: Path, environment: dict[str, str]) -> NotebookNo
     )
     client.execute(env=environment, cleanup_kc=True)
     notebook.metadata = nbformat.from_dict(METADATA)
-    lighten(notebook)
-    if environment["HW3_PROFILE"] == "full":
-        call_real(notebook)
+    for cell in notebook.cells:
+        lighten(cell)
+        if environment["HW3_PROFILE"] == "full":
+            call_real(cell)
     return notebook
 
 
-def call_real(notebook: NotebookNode) -> None:
+def call_real(cell: NotebookNode) -> None:
     """Captions call a page's data simulated, as they are in every profile but one."""
-    for cell in notebook.cells:
-        figure = cell.metadata.get("mystnb", {}).get("figure", {})
-        if "caption" in figure:
-            figure["caption"] = figure["caption"].replace(*SIMULATED_OR_REAL)
+    figure = cell.metadata.get("mystnb", {}).get("figure", {})
+    if "caption" in figure:
+        figure["caption"] = figure["caption"].replace(*SIMULATED_OR_REAL)
 
 
-def lighten(notebook: NotebookNode) -> None:
+def lighten(cell: NotebookNode) -> None:
     """Make heavy PNG outputs JPEGs: they are photographs, whose every grain a PNG would keep."""
-    for cell in notebook.cells:
-        for data in (output.data for output in cell.get("outputs", []) if "data" in output):
-            picture = b64decode(data.get("image/png", ""))
-            if len(picture) > HEAVY:
-                file = BytesIO()
-                Image.open(BytesIO(picture)).convert("RGB").save(file, "JPEG", quality=82)
-                data["image/jpeg"] = b64encode(file.getvalue()).decode()
-                del data["image/png"]
+    for data in (output.data for output in cell.get("outputs", []) if "data" in output):
+        picture = b64decode(data.get("image/png", ""))
+        if len(picture) > HEAVY:
+            file = BytesIO()
+            Image.open(BytesIO(picture)).convert("RGB").save(file, "JPEG", quality=82)
+            data["image/jpeg"] = b64encode(file.getvalue()).decode()
+            del data["image/png"]
 
 
 def front_pictures() -> dict[Path, bytes]:
@@ -153,10 +175,11 @@ def front_pictures() -> dict[Path, bytes]:
     for figure, page in FRONT.items():
         notebook = nbformat.read(ROOT / f"book/{page}.ipynb", as_version=4)
         own = [cell for cell in notebook.cells if f"'{figure}'" in str(cell.metadata)]
-        for output in (output for cell in own for output in cell.outputs if "data" in output):
-            for ending in {"png", "jpeg"} & {name.removeprefix("image/") for name in output.data}:
-                picture = b64decode(output.data[f"image/{ending}"])
-                found[ROOT / f"book/_static/{figure}.{ending}"] = picture
+        outputs = [output.data for cell in own for output in cell.outputs if "data" in output]
+        for kind, content in (item for data in outputs for item in data.items()):
+            if kind.startswith("image/"):
+                target = ROOT / f"book/_static/{figure}.{kind.removeprefix('image/')}"
+                found[target] = b64decode(content)
     return found
 
 

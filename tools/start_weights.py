@@ -1,6 +1,6 @@
 """Keep what a run of profile start has learned: python tools/start_weights.py RUN.json ...
 
-Writes hw3/detection/start_<model>.safetensors, with matrices and kernels in half precision, and
+Writes hw3/weights/start_<model>.safetensors, with matrices and kernels in half precision, and
 the record to book/runs/simulated. The runs are made by
 HW3_PROFILE=start python -m hw3 train faster-rcnn|ssd300 --name start-faster-rcnn|start-ssd300
 """
@@ -11,9 +11,9 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
-from hw3 import records, runs
+from hw3 import records
 from hw3.backbones import read_state
-from hw3.errors import InputError
+from hw3.data import InputError, write_atomically
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -26,11 +26,11 @@ def halve(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def keep(path: Path, root: Path = ROOT) -> Path:
     """Write weights and record of one run into the tree at `root`; return the weights' path."""
     record, source = records.load(path), path.with_suffix(".safetensors")
-    runs.check_weights(record, source)
+    records.check_weights(record, source)
     stem = f"start_{record.settings['model'].replace('-', '_')}"
-    target = root / f"hw3/detection/{stem}.safetensors"
+    target = root / f"hw3/weights/{stem}.safetensors"
     made = safetensors.torch.save(halve(read_state(source)), metadata={"run": record.stem})
-    records.write_atomically(target, made)
+    write_atomically(target, made)
     record.save(root / f"book/runs/simulated/{record.name}.json")
     return target
 

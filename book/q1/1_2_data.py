@@ -3,120 +3,97 @@
 #
 # [![Open in Colab](../_static/colab.svg)](https://colab.research.google.com/)
 #
-# This section reads the slices, checks them, shows five of them, and splits them.
-# It also shows why the report's way of splitting lets the test set leak.
+# What is in the slices, and which of them are trained on?
+# This section reads and checks them, shows five, and splits them in the report's way and in a stricter one.
 
 # %% tags=["hide-input"]
-# Set-up: does nothing outside Google Colab, and touches neither torch nor numpy.
-import os
-import subprocess
+# Set-up: gets the package on Google Colab; elsewhere it only goes to this notebook's folder.
 import sys
-import zipfile
-from glob import glob
-from importlib.metadata import distributions
-from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
+from zipfile import ZipFile, is_zipfile
 
-REPOSITORY, FOLDER, CONTENT = "", "book/q1", Path("/content")
-LIGHT = "accelerate albumentations imagecodecs matplotlib nilearn requests safetensors tifffile"
-LIGHT += " tqdm tyro"
-if find_spec("google") and find_spec("google.colab"):
-    from google.colab import drive, files
+while "google.colab" in sys.modules and not Path("/content/hw3/colab.py").exists():
+    from google.colab import files
 
-    home = CONTENT / "hw3"
-    if not home.exists() and REPOSITORY:
-        subprocess.run(["git", "clone", "--quiet", "--depth=1", REPOSITORY, home], check=True)
-    elif not home.exists():
-        print("Choose hw3-colab.zip, the bundle that `make colab` writes.")
-        zipfile.ZipFile(BytesIO(*files.upload().values())).extractall(home)
-    missing = [name for name in LIGHT.split() if not find_spec(name)]
-    heavy = [d for d in distributions() if d.name in ("torch", "torchvision", "numpy", "scipy")]
-    as_they_are = [f"{d.name}=={d.version}" for d in heavy]
-    pip = [sys.executable, "-m", "pip", "install", "--quiet"]
-    if missing:
-        subprocess.run([*pip, *missing, *as_they_are], check=True)
-    subprocess.run([*pip, "--no-deps", home], check=True)
-    os.environ.setdefault("HW3_PROFILE", "full" if glob("/dev/nvidia[0-9]*") else "sample")
-    os.environ.setdefault("HW3_DATA", str(CONTENT / "data"))
-    os.environ.setdefault("HW3_RUNS", str(CONTENT / "runs"))
-    if Path(os.environ["HW3_RUNS"]).is_relative_to(CONTENT / "drive"):
-        drive.mount(str(CONTENT / "drive"))
-    os.chdir(home / FOLDER)
+    print("Choose hw3-colab.zip as `make colab` writes it; no other file will do.")
+    for bundle in filter(is_zipfile, map(BytesIO, files.upload().values())):
+        ZipFile(bundle).extractall("/content")
+from hw3 import colab
+
+colab.set_up("book/q1")
 
 # %% tags=["hide-input"]
+from pathlib import Path
+
 import numpy as np
 
-from hw3 import profiles, records
-from hw3.segmentation import experiment, figures
-from hw3.segmentation.dataset import split_by_patient, split_by_slice
-from hw3.tables import Markdown, environment, table
+from hw3 import plots, records
+from hw3.segmentation import experiment
+from hw3.segmentation.lgg import SPLITS
+from hw3.settings import active, recipe
+from hw3.tables import environment, sources, table
 
-profile = profiles.active()
-dataset, kind = experiment.prepare(profile)
-environment(profile)
+RUNS = Path("../runs")
+environment()
 
 # %% [markdown]
 # ## What the files hold
 #
-# Each slice is a TIFF of 256 × 256 pixels with three channels: the image before contrast agent, FLAIR, and the image after contrast agent. FLAIR darkens fluid, so that swollen tissue and tumour stand out; shown as red, green and blue, a tumour looks green. Where a sequence is missing, the publisher repeats FLAIR. Each slice has a mask: 255 where the annotator saw tumour, 0 elsewhere.
+# The report takes the set `mateuszbuda/lgg-mri-segmentation` from Kaggle, reads its TIFF files with tifffile, and makes arrays of them; so does this book. A slice has 256 × 256 pixels and three channels: before contrast agent, FLAIR, and after contrast agent. FLAIR darkens fluid, so that swollen tissue and tumour stand out; shown as red, green and blue, a tumour looks green. Where a sequence is missing, the publisher repeats FLAIR. Each slice has a mask, 255 where the annotator saw tumour and 0 elsewhere.
 #
-# Everything is checked before anything is trained: every image has its mask, sizes agree, masks hold only two values, every file can be decoded. All faults are reported at once. The decoded slices go into a cache on disk, so that the next start is quick.
+# Everything is checked before anything is trained: every image has its mask and lies in its patient's folder, sizes agree, masks hold two values, every file can be decoded. All faults are reported at once. The arrays are kept on disk, so that the next start is quick.
 
-# %% tags=["hide-input"]
-real = records.load("../runs/lgg-slice.json")
-tumour = dataset.native_masks.reshape(len(dataset), -1).any(axis=1)
-counts = {part: real.results[part] for part in ("train", "validation", "test")}
-table(
-    ["", "LGG (real)", f"this page ({kind})"],
-    [
-        ["patients", real.data["patients"], len(np.unique(dataset.patient_ids))],
-        ["slices", real.data["slices"], len(dataset)],
-        [
-            "slices with tumour",
-            sum(c["slices_with_tumour"] for c in counts.values()),
-            int(tumour.sum()),
-        ],
-        [
-            "share of pixels that are tumour",
-            sum(c["slices"] * (1 - c["accuracy_all_background"]) for c in counts.values())
-            / real.data["slices"],
-            float(dataset.native_masks.mean()),
-        ],
-    ],
-)
+# %% tags=["alone"]
+chosen = recipe("unet", full="report")
+dataset = experiment.prepare(active(), settings=chosen)
 
 # %% [markdown]
-# {numref}`fig-1-1` shows five patients, evenly spaced through the list, each with the slice in which the tumour is largest.
+# Beside this page's slices stand the real ones, counted in the record of a run:
 
-# %% mystnb={"figure": {"name": "fig-1-1", "caption": "Five slices of the data set and their masks, not augmented. This page's data, simulated."}, "image": {"alt": "Five brain slices in false colour above five black and white masks. In each slice a bright blob, green, yellow or turquoise, inside the brain has the same place and outline as the white area of its mask."}}
+# %%
+by_slice, by_patient = (records.load(RUNS / f"lgg-{name}.json") for name in ("slice", "patient"))
+parts = by_slice.results.values()
+share = sum(own["slices"] * (1 - own["accuracy_all_background"]) for own in parts)
+with_tumour = dataset.native_masks.any(axis=(1, 2)).sum()
+rows = [
+    ["patients", by_slice.data["patients"], len(set(dataset.patient_ids))],
+    ["slices", by_slice.data["slices"], len(dataset)],
+    ["with tumour", sum(own["slices_with_tumour"] for own in parts), int(with_tumour)],
+    [
+        "tumour pixels",
+        f"{share / by_slice.data['slices']:.2%}",
+        f"{dataset.native_masks.mean():.2%}",
+    ],
+]
+table(["", "real (LGG)", f"this page ({dataset.kind})"], rows)
+
+# %% mystnb={"figure": {"name": "fig-1-1", "caption": "Five slices of the data set and their masks, not augmented: of five patients evenly spaced through the list, the slice with the largest tumour. This page's data, simulated."}, "image": {"alt": "Five brain slices in false colour above five black and white masks. In each slice a bright blob, green, yellow or turquoise, inside the brain has the place and outline of the white area of its mask."}}
 largest = np.sort(dataset.largest_tumours(np.arange(len(dataset))))  # in the order of patients
 five = largest[np.linspace(0, len(largest) - 1, 5).astype(int)]
-figures.slices_with_masks(dataset, five)
+plots.slices_with_masks(dataset, five)
 
 # %% [markdown]
 # ## Two ways to split
 #
-# The report splits **by slice**: all slices are shuffled and cut into train, validation and test. Neighbouring slices of one patient are much alike, and most test slices have a neighbour in the training set. Splitting **by patient** holds out whole patients, site by site.
+# The report splits **by slice**: all slices are shuffled and cut into training, validation and test. Neighbouring slices of one patient are much alike, and most test slices have a neighbour in training. Splitting **by patient** holds out whole patients. For this page that is one of five folds, in which each patient is tested once; folds are dealt out hospital by hospital, so that each has its share.
 
-# %% tags=["hide-input"]
+# %%
+splits = {
+    "real, by slice": by_slice.data["split"],
+    "real, by patient": by_patient.data["split"],
+    "this page, by slice": dataset.split_ids(SPLITS["slice"](dataset, 0)),
+    "this page, by patient": dataset.split_ids(SPLITS["fold0"](dataset, 0)),
+}
 rows = []
-for name, split in (("by slice", split_by_slice), ("by patient", split_by_patient)):
-    parts = split(dataset, profile.segmentation.seed)
-    owners = {part: set(dataset.patient_ids[own]) for part, own in parts.items()}
-    shared = len(owners["train"] & owners["test"])
-    rows.append([name, *(len(own) for own in parts.values()), f"{shared} of {len(owners['test'])}"])
-table(["split", "train", "validation", "test", "test patients also trained on"], rows)
-
-# %% tags=["hide-input"]
-split = real.data["split"]
-Markdown(
-    f"On the real data the split by slice gives {' / '.join(str(counts[p]['slices']) for p in counts)} slices, "
-    f"and **{len(split['test'].keys() & split['train'].keys())} of {len(split['test'])}** patients with test slices "
-    "are trained on too. A split is stored as the ids of its slices, in the record of every run."
-)
+for title, split in splits.items():
+    sizes = [sum(map(len, split[part].values())) for part in ("train", "validation", "test")]
+    shared = len(split["train"].keys() & split["test"].keys())
+    rows.append([title, *sizes, f"{shared} of {len(split['test'])}"])
+table(["split", "train", "validation", "test", "test patients trained on"], rows)
 
 # %% [markdown]
-# ## What this section showed
-#
-# The data are checked before use and split by stored ids. Under the report's split patients sit on both sides, so a good test score there does not say how the model does on a new patient; {doc}`../q3/3_8_leakage` measures the difference.
+# By slice, the real parts are as large as the report's, but which slices it drew is not known. Every test patient is trained on, too: a score there does not say how the network does on a new patient. {doc}`../q3/3_5_leakage` measures the difference.
+
+# %% tags=["hide-input"]
+sources({"real, by slice": by_slice, "real, by patient": by_patient})

@@ -3,107 +3,72 @@
 #
 # [![Open in Colab](../_static/colab.svg)](https://colab.research.google.com/)
 #
-# This section varies the training slices at random and shows five results.
-# It checks two things that often go wrong: every epoch must differ, and a rerun must not.
+# How are the training slices varied at random?
+# This section shows five results, and checks what often goes wrong: slice and mask must move together, every epoch must differ, and a rerun must not.
 
 # %% tags=["hide-input"]
-# Set-up: does nothing outside Google Colab, and touches neither torch nor numpy.
-import os
-import subprocess
+# Set-up: gets the package on Google Colab; elsewhere it only goes to this notebook's folder.
 import sys
-import zipfile
-from glob import glob
-from importlib.metadata import distributions
-from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
+from zipfile import ZipFile, is_zipfile
 
-REPOSITORY, FOLDER, CONTENT = "", "book/q1", Path("/content")
-LIGHT = "accelerate albumentations imagecodecs matplotlib nilearn requests safetensors tifffile"
-LIGHT += " tqdm tyro"
-if find_spec("google") and find_spec("google.colab"):
-    from google.colab import drive, files
+while "google.colab" in sys.modules and not Path("/content/hw3/colab.py").exists():
+    from google.colab import files
 
-    home = CONTENT / "hw3"
-    if not home.exists() and REPOSITORY:
-        subprocess.run(["git", "clone", "--quiet", "--depth=1", REPOSITORY, home], check=True)
-    elif not home.exists():
-        print("Choose hw3-colab.zip, the bundle that `make colab` writes.")
-        zipfile.ZipFile(BytesIO(*files.upload().values())).extractall(home)
-    missing = [name for name in LIGHT.split() if not find_spec(name)]
-    heavy = [d for d in distributions() if d.name in ("torch", "torchvision", "numpy", "scipy")]
-    as_they_are = [f"{d.name}=={d.version}" for d in heavy]
-    pip = [sys.executable, "-m", "pip", "install", "--quiet"]
-    if missing:
-        subprocess.run([*pip, *missing, *as_they_are], check=True)
-    subprocess.run([*pip, "--no-deps", home], check=True)
-    os.environ.setdefault("HW3_PROFILE", "full" if glob("/dev/nvidia[0-9]*") else "sample")
-    os.environ.setdefault("HW3_DATA", str(CONTENT / "data"))
-    os.environ.setdefault("HW3_RUNS", str(CONTENT / "runs"))
-    if Path(os.environ["HW3_RUNS"]).is_relative_to(CONTENT / "drive"):
-        drive.mount(str(CONTENT / "drive"))
-    os.chdir(home / FOLDER)
+    print("Choose hw3-colab.zip as `make colab` writes it; no other file will do.")
+    for bundle in filter(is_zipfile, map(BytesIO, files.upload().values())):
+        ZipFile(bundle).extractall("/content")
+from hw3 import colab
+
+colab.set_up("book/q1")
 
 # %% tags=["hide-input"]
 import numpy as np
 
-from hw3 import profiles
-from hw3.segmentation import experiment, figures
-from hw3.segmentation.augment import TRANSFORMS, Augmentation
-from hw3.segmentation.experiment import SPLITS
-from hw3.tables import environment, table
-
-profile = profiles.active()
-dataset, kind = experiment.prepare(profile)
-train = SPLITS[profile.segmentation.split](dataset, profile.segmentation.seed)["train"]
-environment(profile)
+from hw3 import plots
+from hw3.segmentation import experiment
+from hw3.segmentation.lgg import SPLITS
+from hw3.segmentation.samples import TRANSFORMS, Augmentation
+from hw3.settings import active, recipe
+from hw3.tables import table
 
 # %% [markdown]
 # ## Five transforms
 #
-# A turned or mirrored brain is still a brain, and scanners differ in brightness and contrast. So each training slice is changed at random, together with its mask, by the report's five transforms from albumentations {cite}`buslaev2020`. Only training slices are changed; validation and test slices never are.
+# A turned or mirrored brain is still a brain, and scanners differ in brightness and contrast. So each training slice is changed at random, together with its mask, by the report's five transforms from albumentations {cite}`buslaev2020`; their ranges are ours. Validation and test slices are never changed.
 
-# %% tags=["hide-input"]
-table(
-    ["transform", "albumentations", "probability"],
-    [
-        [name, type(transform).__name__, f"{transform.p:g}"]
-        for name, transform in TRANSFORMS.items()
-    ],
-)
+# %%
+rows = [[name, type(own).__name__, f"{own.p:g}"] for name, own in TRANSFORMS.items()]
+table(["transform", "albumentations", "probability"], rows)
 
 # %% mystnb={"figure": {"name": "fig-1-2", "caption": "Five augmented training slices and their masks, after one random draw each: of the five patients with the largest tumours, the slice with the largest. This page's data, simulated."}, "image": {"alt": "Five brain slices, turned by quarter turns or mirrored, some brighter or of another tint, above five masks that are turned and mirrored with them."}}
-augmentation = Augmentation(profile.segmentation.seed)
+chosen = recipe("unet", full="report")
+dataset = experiment.prepare(active(), settings=chosen)
+train = SPLITS[chosen.split](dataset, chosen.seed)["train"]
 five = dataset.largest_tumours(train)[:5]
-figures.augmented_slices(dataset, five, augmentation)
+plots.slices_with_masks(dataset, five, Augmentation(chosen.seed))
 
 # %% [markdown]
-# ## Other draws each epoch, the same draws on a rerun
+# ## The same draws on a rerun, others in each epoch
 #
-# {numref}`fig-1-2` is one draw. The draw of a sample is decided by the seed, the epoch and the sample's index, and by nothing else. A worker process that restarts cannot repeat an epoch's draws, and a rerun repeats all of them.
+# Seed, epoch and the sample's index decide a draw, and nothing else does. Below, one slice is drawn in eight epochs, twice over; and its mask is given as an image too, to see that both move alike.
 
-# %% tags=["hide-input"]
-image, mask = np.array(dataset.images[five[0]]), np.array(dataset.masks[five[0]])
-draws = [augmentation(image, mask, epoch, index=0)[0] for epoch in range(8)]
-again = [augmentation(image, mask, epoch, index=0)[0] for epoch in range(8)]
-# The mask as an image, too: brightness changes it, but where it is bright it must be the mask.
-drawn = np.repeat(255 * mask[..., None], 3, axis=2)
-moved = [augmentation(drawn, mask, epoch, index=0) for epoch in range(8)]
-table(
-    ["check", "result"],
-    [
-        ["different images in 8 epochs", len({draw.tobytes() for draw in draws})],
-        ["identical on a rerun", "yes" if all(map(np.array_equal, draws, again)) else "no"],
-        ["different masks in 8 epochs", len({own.tobytes() for _, own in moved})],
-        [
-            "a mask given as the image comes out as the mask does",
-            "yes" if all(np.array_equal(a.mean(axis=2) > 127, b > 0) for a, b in moved) else "no",
-        ],
-        ["mask values after all draws", ", ".join(map(str, np.unique([own for _, own in moved])))],
-    ],
-)
+# %%
+image, mask = dataset.images[five[0]], dataset.masks[five[0]]
+drawn = np.repeat(255 * mask[..., None], 3, axis=2)  # the mask as an image
 
-# %% [markdown]
-# ## What this section showed
-#
-# Slice and mask move together, masks keep their two values, epochs differ, and reruns agree.
+
+def eight_epochs(picture):
+    return [Augmentation(seed=0)(picture, mask, epoch, index=0) for epoch in range(8)]
+
+
+first, again, moved = map(eight_epochs, (image, image, drawn))
+same = [np.array_equal(one, other) for (one, _), (other, _) in zip(first, again, strict=True)]
+alike = [np.array_equal(picture.mean(axis=2) > 127, own > 0) for picture, own in moved]
+rows = [
+    ["different images", len({picture.tobytes() for picture, _ in first})],
+    ["same images on a rerun", sum(same)],
+    ["masks that moved as their image", sum(alike)],
+]
+table(["of 8 epochs", "count"], rows)

@@ -14,14 +14,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from hw3.detection import dataset
-from hw3.errors import InputError
+from hw3.data import InputError
+from hw3.detection import gtsdb
 
-LABELS = range(1, len(dataset.GROUPS) + 1)
-SIZE_GROUPS = ("all", *dataset.SIZE_GROUPS)
+LABELS = range(1, len(gtsdb.GROUPS) + 1)
+SIZE_GROUPS = ("all", *gtsdb.SIZE_GROUPS)
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALL_LEVELS = np.linspace(0, 1, 101)
 MAX_DETECTIONS = 100  # of one image and label
+COMPETITION_LABELS, COMPETITION_IOU = (1, 2, 3), 0.6
+"""GTSDB's own rule (Houben et al. 2013): each of these groups alone, the exact area."""
 BOX = np.dtype("i8, i8, f8, 4f8, U6")
 BOX.names = ("image", "label", "score", "xywh", "size_group")
 
@@ -36,13 +38,6 @@ class Matches:
         truths: (g,) BOX, in order of image id, then as given; their score is 1.
         detections: (n,) BOX, in order of score, then image id, then as given.
         found: (size groups, thresholds, n) int, the truth that each detection found, -1 for none.
-
-    Example:
-        >>> truths = [{"image_id": 7, "boxes_xyxy": [[0, 0, 20, 20]], "labels": [1]}]
-        >>> found = [{"image_id": 7, "category_id": 1, "bbox": [0, 0, 20, 20], "score": 0.9}]
-        >>> matches = match(truths, found)
-        >>> matches.image_ids.tolist(), matches.truths["size_group"].tolist(), matches.found.shape
-        ([7], ['small'], (4, 10, 1))
     """
 
     image_ids: np.ndarray
@@ -93,7 +88,7 @@ def match(
         rows = rows[:MAX_DETECTIONS]
         kept[rows] = True
         if theirs := true_rows.get(pair):
-            iou = _iou(boxes["xywh"][rows], true["xywh"][theirs])
+            iou = box_iou(boxes["xywh"][rows], true["xywh"][theirs])
             chosen = _match_greedily(iou, outside[:, theirs], iou_thresholds)
             found[..., rows] = np.append(theirs, -1)[chosen]
     return Matches(np.array([*number]), iou_thresholds, true, boxes[kept], found[..., kept])
@@ -105,19 +100,6 @@ def precision_recall(
     """Precision, recall and score, (m,) each, when the best 1, 2, ..., m detections are kept.
 
     Recall is nan where there is no truth.
-
-    Example:
-        Two signs, and three detections of which the second finds none:
-
-        >>> signs = [[0, 0, 20, 20], [100, 0, 120, 20]]
-        >>> truths = [{"image_id": 7, "boxes_xyxy": signs, "labels": [1, 1]}]
-        >>> found = [
-        ...     {"image_id": 7, "category_id": 1, "bbox": [x, 0, 20, 20], "score": score}
-        ...     for x, score in ((0, 0.9), (50, 0.8), (100, 0.7))
-        ... ]
-        >>> precision, recall, score = precision_recall(match(truths, found), label=1)
-        >>> precision.round(2).tolist(), recall.tolist()
-        ([1.0, 0.5, 0.67], [0.5, 0.5, 1.0])
     """
     detections, hit, truths = _counted(matches, label, iou_threshold, size_group)
     recall = np.cumsum(hit) / (len(truths) or np.nan)
@@ -125,12 +107,7 @@ def precision_recall(
 
 
 def interpolate(precision: np.ndarray) -> np.ndarray:
-    """The best precision at this or any higher recall, along the last axis.
-
-    Example:
-        >>> interpolate(np.array([1.0, 0.5, 0.75])).tolist()
-        [1.0, 0.75, 0.75]
-    """
+    """The best precision at this or any higher recall, along the last axis."""
     return np.maximum.accumulate(precision[..., ::-1], axis=-1)[..., ::-1]
 
 
@@ -207,9 +184,7 @@ def mean_average_precision(
             mean_average_precision(matches, t, labels, **options) for t in matches.iou_thresholds
         ]
         return np.mean(each, axis=0)
-    values = [average_precision(matches, k, iou_threshold, **options) for k in labels]
-    defined = np.sum(~np.isnan(values), axis=0)
-    return np.nansum(values, axis=0) / np.where(defined, defined, np.nan)
+    return _mean([average_precision(matches, k, iou_threshold, **options) for k in labels])
 
 
 def share_found(
@@ -226,14 +201,6 @@ def share_found(
 
     Returns:
         (...) float in [0, 1], nan (undefined) where there is no sign.
-
-    Example:
-        >>> signs = [[0, 0, 20, 20], [100, 0, 160, 60]]
-        >>> truths = [{"image_id": 7, "boxes_xyxy": signs, "labels": [1, 2]}]
-        >>> found = [{"image_id": 7, "category_id": 1, "bbox": [0, 0, 20, 20], "score": 0.1}]
-        >>> matches = match(truths, found)
-        >>> share_found(matches).item(), share_found(matches, "large").item()
-        (0.5, 0.0)
     """
     inside = _inside(matches.truths, size_group)
     found = inside & np.isin(np.arange(len(matches.truths)), matches.found[0, 0])
@@ -250,19 +217,7 @@ def bootstrap(
     resamples: int = 1000,
     seed: int = 0,
 ) -> list[float] | None:
-    """95 % percentile interval of a score over images drawn with replacement (Efron 1979).
-
-    A resample scores as copies of its images would, but for the order of equal scores in an image.
-
-    Args:
-        matches: of all images, each drawn as a whole.
-        statistic: `statistic(matches, weights=weights)` gives (resamples,) values.
-        against: another detector on the same images: the interval is of the paired difference.
-        resamples: draws of as many images as there are.
-        seed: of the draws.
-
-    Returns:
-        [low, high], or None if the score is defined in no resample.
+    """The interval that `pooled` gives for one run.
 
     Example:
         Of two images, one is perfect and one is missed: resamples score 0, 0.5 and 1.
@@ -273,31 +228,70 @@ def bootstrap(
         >>> [round(bound, 3) for bound in bootstrap(match(truths, found), resamples=100)]
         [0.0, 1.0]
     """
-    weights = _resample(matches, resamples, seed)
-    values = statistic(matches, weights=weights)
-    if against is not None:
-        if not np.array_equal(matches.image_ids, against.image_ids):
-            raise InputError("the two detectors were matched on different images: use the same")
-        values = values - statistic(against, weights=weights)
-    return _interval(values)
+    other = None if against is None else [against]
+    return pooled([matches], statistic, other, resamples, seed)[1]
+
+
+def pooled(
+    runs: Sequence[Matches],
+    statistic: Callable[..., np.ndarray] = mean_average_precision,
+    against: Sequence[Matches] | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> tuple[float, list[float] | None]:
+    """Mean of a score over runs (seeds, splits, folds), with one 95 % percentile interval.
+
+    Each resample draws runs with replacement, and from all their images as many as there are
+    (Efron 1979). An image comes with every run that was tested on it. A run scores as copies of
+    its images would, but for the order of equal scores in an image.
+
+    Args:
+        runs: of one recipe.
+        statistic: `statistic(matches, weights=weights)` gives a value for each row of weights
+            (draws, images). Where it is nan (undefined) the run is left out of the mean.
+        against: another recipe's runs on the same images, in the same order. Value and interval
+            are then of the paired difference, from the same draws.
+        resamples: number of draws.
+        seed: of the draws.
+
+    Returns:
+        The value, nan if it is undefined; [low, high], None if it is undefined in all resamples.
+
+    Raises:
+        InputError: if there is no run, or a pair was tested on different images.
+    """
+    others = [None] * len(runs) if against is None else against
+    if not runs or len(others) != len(runs):
+        raise InputError(f"{len(runs)} runs against {len(others)}: give pairs, one at least")
+    images = np.unique(np.concatenate([own.image_ids for own in runs]))
+    generator = np.random.default_rng(seed)
+    weights = _draws(generator, len(images), resamples)
+
+    def score(matches: Matches) -> np.ndarray:
+        return statistic(matches, weights=weights[:, np.isin(images, matches.image_ids)])
+
+    values = []
+    for own, other in zip(runs, others, strict=True):
+        if other is not None and not np.array_equal(own.image_ids, other.image_ids):
+            raise InputError("a pair of runs was tested on different images: use the same")
+        values.append(score(own) - (0 if other is None else score(other)))
+    mean = _mean(values, _draws(generator, len(runs), resamples).T)
+    return float(mean[0]), _interval(mean[1:])
 
 
 def scores(matches: Matches, resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
     """All scores of the records, each with its 95 % interval as `<key>_interval`.
 
+    Args:
+        matches: at `IOU_THRESHOLDS`.
+        resamples: as in `pooled`, and so is `seed`.
+
     Returns:
         `ap50`, `ap` (mean over thresholds), `ap_by_threshold` ("0.50" ...), `ap50_by_class`,
-        `ap50_by_size`; None for what is undefined.
-
-    Example:
-        >>> truths = [{"image_id": 7, "boxes_xyxy": [[0, 0, 20, 20]], "labels": [1]}]
-        >>> found = [{"image_id": 7, "category_id": 1, "bbox": [0, 0, 20, 20], "score": 0.9}]
-        >>> result = scores(match(truths, found), resamples=10)
-        >>> round(result["ap50"], 3), result["ap50_by_size"]["large"]
-        (1.0, None)
+        `ap50_by_size`, and `competition` (GTSDB's own); None for what is undefined.
     """
-    once = np.ones((1, len(matches.image_ids)), dtype=int)
-    weights = np.concatenate([once, _resample(matches, resamples, seed)])
+    generator = np.random.default_rng(seed)
+    weights = _draws(generator, len(matches.image_ids), resamples)
     of_label = partial(average_precision, matches, weights=weights)
     mean = partial(mean_average_precision, matches, weights=weights)
     by_threshold = {f"{t:.2f}": mean(t) for t in matches.iou_thresholds}
@@ -305,8 +299,12 @@ def scores(matches: Matches, resamples: int = 1000, seed: int = 0) -> dict[str, 
         "ap50": mean(0.5),
         "ap": np.mean([*by_threshold.values()], axis=0),
         "ap_by_threshold": by_threshold,
-        "ap50_by_class": dict(zip(dataset.GROUPS, map(of_label, LABELS), strict=True)),
-        "ap50_by_size": {name: mean(0.5, size_group=name) for name in dataset.SIZE_GROUPS},
+        "ap50_by_class": dict(zip(gtsdb.GROUPS, map(of_label, LABELS), strict=True)),
+        "ap50_by_size": {name: mean(0.5, size_group=name) for name in gtsdb.SIZE_GROUPS},
+        "competition": {
+            gtsdb.GROUPS[label - 1]: of_label(label, COMPETITION_IOU, interpolation="all")
+            for label in COMPETITION_LABELS
+        },
     }
     result = {}
     for key, values in table.items():
@@ -315,17 +313,31 @@ def scores(matches: Matches, resamples: int = 1000, seed: int = 0) -> dict[str, 
     return result
 
 
+def box_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(n, g) intersection over union of xywh boxes; 0, not undefined, for empty boxes."""
+    low = np.maximum(first[:, None, :2], second[:, :2])
+    high = np.minimum((first[:, :2] + first[:, 2:])[:, None], second[:, :2] + second[:, 2:])
+    intersection = np.maximum(high - low, 0).prod(axis=-1)
+    union = first[:, 2:].prod(axis=1)[:, None] + second[:, 2:].prod(axis=1) - intersection
+    return np.divide(intersection, union, where=intersection > 0, out=np.zeros_like(union))
+
+
 def _each(function: Callable[[np.ndarray], Any], values: Any) -> Any:
     if isinstance(values, dict):
         return {key: function(value) for key, value in values.items()}
     return function(values)
 
 
-def _resample(matches: Matches, resamples: int, seed: int) -> np.ndarray:
-    """(resamples, images) int: how often each image is drawn."""
-    images = len(matches.image_ids)
-    shares = np.full(images, 1 / images)
-    return np.random.default_rng(seed).multinomial(images, shares, size=resamples)
+def _draws(generator: np.random.Generator, count: int, resamples: int) -> np.ndarray:
+    """(1 + resamples, count) int: how often each counts, once at first, then as it is drawn."""
+    drawn = generator.multinomial(count, np.full(count, 1 / count), size=resamples)
+    return np.concatenate([np.ones((1, count), dtype=int), drawn])
+
+
+def _mean(values: Sequence[np.ndarray], weights: np.ndarray | int = 1) -> np.ndarray:
+    """Mean along the first axis of the values that are defined; nan where none is."""
+    total = np.sum(~np.isnan(values) * weights, axis=0)
+    return np.nansum(values * np.array(weights), axis=0) / np.where(total, total, np.nan)
 
 
 def _interval(values: np.ndarray) -> list[float] | None:
@@ -354,7 +366,7 @@ def _inside(boxes: np.ndarray, size_group: str) -> np.ndarray:
 
 
 def _boxes(rows: Iterable[tuple[int, int, float, tuple[float, ...]]]) -> np.ndarray:
-    return np.array([(*row, dataset.size_group(row[-1][2])) for row in rows], dtype=BOX)
+    return np.array([(*row, gtsdb.size_group(row[-1][2])) for row in rows], dtype=BOX)
 
 
 def _rows(boxes: np.ndarray) -> dict[tuple[int, int], list[int]]:
@@ -385,15 +397,6 @@ def _match_greedily(iou: np.ndarray, ignored: np.ndarray, thresholds: np.ndarray
         chosen[group, threshold, row] = best[group, threshold]
         free[group, threshold, best[group, threshold]] = False
     return chosen
-
-
-def _iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """(n, g) intersection over union of xywh boxes; 0, not undefined, for empty boxes."""
-    low = np.maximum(first[:, None, :2], second[:, :2])
-    high = np.minimum((first[:, :2] + first[:, 2:])[:, None], second[:, :2] + second[:, 2:])
-    intersection = np.maximum(high - low, 0).prod(axis=-1)
-    union = first[:, 2:].prod(axis=1)[:, None] + second[:, 2:].prod(axis=1) - intersection
-    return np.divide(intersection, union, where=intersection > 0, out=np.zeros_like(union))
 
 
 def _check(truths: list[dict], detections: list[dict], image_ids: dict[int, int]) -> None:

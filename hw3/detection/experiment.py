@@ -1,112 +1,129 @@
-"""Question 2 from data to record: prepare, train, detect, score, find again."""
+"""Question 2 from data to record: prepare, train, detect, score, find again, predict."""
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Annotated, Any, Self
 
 import cv2
 import numpy as np
 import torch
 from accelerate import Accelerator
+from pydantic import BaseModel, Field, FiniteFloat, model_validator
 from torch import Tensor, nn
 
-from hw3 import records, runs, training
-from hw3.detection import ap
-from hw3.detection.augment import Augmentation
-from hw3.detection.crops import CropSamples, collate
-from hw3.detection.dataset import (
-    GROUPS,
-    GtsdbDataset,
-    fetch_gtsdb,
-    read_gtsdb,
-    split_official,
-    split_random,
-)
-from hw3.detection.error_types import find_errors
+from hw3 import __version__, records, training
+from hw3.backbones import WEIGHTS
+from hw3.data import PREDICTED_RGB, InputError, outputs, read_picture, write_atomically
+from hw3.detection import ap, gtsdb
+from hw3.detection.errors import find_errors
+from hw3.detection.gtsdb import GROUPS, GtsdbDataset
 from hw3.detection.models import Detections, build_faster_rcnn, build_ssd300, predict, total_loss
-from hw3.detection.simulate import simulate_gtsdb
+from hw3.detection.samples import CropSamples, collate
 from hw3.detection.tiles import predict_tiled
-from hw3.errors import InputError
-from hw3.pictures import read_picture
-from hw3.profiles import (
-    DetectionSettings,
-    FasterRcnnSettings,
-    Profile,
-    SsdSettings,
-    data_folder,
-)
-from hw3.records import RunRecord
-from hw3.style import PREDICTED_RGB
+from hw3.records import RunRecord, check_weights, checked, keep, trained
+from hw3.settings import DetectionSettings, FasterRcnnSettings, Profile, SsdSettings, data_folder
+from hw3.simulated.roads import simulate_gtsdb
 
-DECIDING = ("ap", "augment", "crops", "dataset", "error_types", "experiment", "models", "tiles")
-"""Modules of this folder whose code decides what a run gives."""
+MODELS: dict[str, type[DetectionSettings]] = {
+    own.model: own for own in (FasterRcnnSettings, SsdSettings)
+}
 ALARM_SCORE = 0.2
 """Score from which a detection on no annotated sign is a false alarm, see `hard_share`."""
 DRAWN_SCORE = 0.5
 """Score from which a detection is drawn into a picture of one's own."""
-MODELS: dict[str, type[DetectionSettings]] = {
-    "faster-rcnn": FasterRcnnSettings,
-    "ssd300": SsdSettings,
-}
-SPLITS = {
-    "random": lambda dataset, seed: split_random(dataset.image_ids, seed),
-    "official": lambda dataset, _seed: split_official(dataset.image_ids),
-}
+MAX_GRADIENT_NORM = 5.0
+WHOLE_IMAGE = (800, 1333)
+"""Shortest and longest side that Faster R-CNN resizes to where it is trained on whole images."""
+Label = Annotated[int, Field(ge=1, le=len(GROUPS), strict=True)]
+ImageId = Annotated[int, Field(ge=0, le=2**31, strict=True)]
+Side = Annotated[FiniteFloat, Field(ge=0)]
 
 
-def prepare(profile: Profile, source: str | None = None) -> tuple[GtsdbDataset, str]:
-    """The data set of a profile, and its kind: "simulated" or "real".
+class Split(BaseModel):
+    """Which images are tested."""
 
-    Simulated roads are made on the spot. Real ones are looked for in `source`, then in the data
-    folder, then downloaded.
+    test: list[ImageId]
+
+
+class Data(BaseModel):
+    """What is read from a record's data."""
+
+    fingerprint: str
+    split: Split
+
+
+class Truth(BaseModel):
+    """The signs of one image."""
+
+    image_id: ImageId
+    boxes_xyxy: list[tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat]]
+    labels: list[Label]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(self.boxes_xyxy) != len(self.labels):
+            raise ValueError("boxes_xyxy and labels differ in length")
+        for x1, y1, x2, y2 in self.boxes_xyxy:
+            if x1 > x2 or y1 > y2:
+                raise ValueError(f"boxes_xyxy: {[x1, y1, x2, y2]} is reversed")
+        return self
+
+
+class Detection(BaseModel):
+    """One detection in COCO's results format."""
+
+    image_id: ImageId
+    category_id: Label
+    bbox: tuple[FiniteFloat, FiniteFloat, Side, Side]
+    score: Annotated[float, Field(ge=0, le=1)]
+
+
+class Evidence(BaseModel):
+    """What a record's results are derived from."""
+
+    truths: list[Truth]
+    detections: list[Detection]
+
+
+def prepare(
+    profile: Profile, source: str | None = None, _settings: DetectionSettings | None = None
+) -> GtsdbDataset:
+    """The data set of a profile: simulated on the spot, or the real one, found or fetched.
+
+    Args:
+        profile: decides between the two, and the sizes.
+        source: real data from elsewhere, see `hw3.detection.gtsdb.fetch_gtsdb`.
 
     Example:
-        >>> from hw3.profiles import SMOKE
-        >>> dataset, kind = prepare(SMOKE)
-        >>> len(dataset), kind
+        >>> from hw3.settings import SMOKE
+        >>> dataset = prepare(SMOKE)
+        >>> len(dataset), dataset.kind
         (10, 'simulated')
     """
     folder = data_folder()
     if source is None and profile.simulated:
-        version = drawing_version()  # no stale data
+        height, width = profile.image_size
         root = simulate_gtsdb(
-            folder / f"simulated-{profile.name}-{version}",
+            folder / f"simulated-{profile.name}-{__version__}",
             images=profile.images,
-            width=profile.image_width,
-            height=profile.image_height,
-            seed=profile.faster_rcnn.seed,
+            width=width,
+            height=height,
+            seed=profile.seed,
         )
     elif source is None and (folder / "FullIJCNN2013").is_dir():
         root = folder
     else:
-        root = fetch_gtsdb(source or "download", folder)
-    return read_gtsdb(root), runs.kind_of(root)
-
-
-def drawing_version() -> str:
-    """Digits that change with the code and the drawings that simulated roads are made of.
-
-    Example:
-        >>> len(drawing_version())
-        8
-    """
-    here = Path(__file__).parent
-    sources = [records.code_sha256(here / name) for name in ("simulate.py", "signs.py")]
-    drawings = records.file_sha256(here / "drawings.ini")
-    return hashlib.sha256("".join([*sources, drawings]).encode()).hexdigest()[:8]
+        root = gtsdb.fetch_gtsdb(source or "download", folder)
+    return gtsdb.read_gtsdb(root)
 
 
 def run(
     settings: DetectionSettings,
     dataset: GtsdbDataset,
-    *,
-    kind: str,
-    name: str,
     folder: Path,
+    name: str = "",
     note: str = "",
     workers: int | None = None,
 ) -> tuple[RunRecord, nn.Module]:
@@ -115,9 +132,8 @@ def run(
     Args:
         settings: `FasterRcnnSettings` or `SsdSettings`.
         dataset: all images.
-        kind: "simulated" or "real", as stated in the record.
-        name: of the record.
         folder: for the record, the weights and the checkpoint.
+        name: of the record; the model's if not given.
         note: a remark on the data, kept in the record.
         workers: processes that load data, see `hw3.training.fit`.
 
@@ -125,94 +141,75 @@ def run(
         The record, and the trained model in evaluation mode.
 
     Example:
-        >>> from dataclasses import replace
-        >>> from hw3.profiles import SMOKE
-        >>> dataset, kind = prepare(SMOKE)
-        >>> settings = replace(SMOKE.faster_rcnn, crops=4)
-        >>> record, model = run(settings, dataset, kind=kind, name="try", folder=folder)
-        epoch 1/1  learning_rate 0.0001  seconds ...  loss ...
+        >>> from hw3.settings import SMOKE, recipe
+        >>> os.environ["HW3_PROFILE"] = "smoke"
+        >>> record, model = run(recipe("faster-rcnn").but(epochs=1), prepare(SMOKE), folder)
+        epoch 1/1  learning_rate ...  seconds ...  loss ...
         >>> len(record.evidence["truths"]), sorted(record.results)[:2]
         (2, ['ap', 'ap50'])
     """
-    settings.check()
-    if settings.hard_share and settings.score_threshold > ALARM_SCORE:
-        fault = f"score_threshold is {settings.score_threshold}"
-        raise InputError(f"{fault}: with a hard_share, choose at most {ALARM_SCORE}")
     accelerator = training.make_accelerator(settings.mixed_precision)
-    dataset = _of_interest(settings, dataset)
-    split = SPLITS[settings.split](dataset, settings.seed)
-    if settings.train_images is not None:
-        split["train"] = runs.draw(
-            split["train"], settings.train_images, settings.seed, "train_images"
-        )
+    split = gtsdb.split(dataset.image_ids, settings.split, settings.seed)
     data = {
-        "kind": kind,
+        "kind": dataset.kind,
         "note": note,
         "fingerprint": dataset.fingerprint,
         "images": len(dataset),
         "signs": sum(map(len, dataset.labels)),
         "split": split,
     }
-    here = Path(__file__).parent
-    sources = [here / f"{stem}.py" for stem in DECIDING]
-    record = runs.start_record(name, _model_name(settings), settings, data, sources, "weights")
-    return runs.find_or_train(
-        record,
-        folder,
-        accelerator,
-        build=partial(build, settings, "random"),
-        train=partial(_train, settings, dataset, split, accelerator, workers),
-    )
+    weights = _start_weights(settings)
+    record = records.start(name or settings.model, settings, weights, data)
+    if finished := records.finished(record, folder):
+        return finished, trained(build(settings), record.weights_in(folder), accelerator)
+
+    torch.manual_seed(settings.seed)
+    samples = CropSamples(dataset, split["train"], settings)
+    task = training.Task(build(settings, weights), samples, train_step)
+    task.collate, task.max_gradient_norm = collate, MAX_GRADIENT_NORM
+
+    def mine(model: nn.Module, epoch: int) -> dict[str, int]:
+        """Half-way, false alarms in training images become crops to learn from."""
+        if epoch == settings.epochs // 2:
+            found = evidence(settings, model, dataset, split["train"], accelerator)
+            samples.false_alarms = false_alarms(found)
+        return {"false_alarms": len(samples.false_alarms)}
+
+    if settings.hard_share:
+        task.after_epoch = mine
+    checkpoint = folder / f"{record.stem}.checkpoint.pt"
+    record.history = training.fit(task, settings, accelerator, checkpoint, record.key, workers)
+    clock = perf_counter()
+    record.evidence = evidence(settings, task.model, dataset, split["test"], accelerator)
+    record.seconds_per_image = round((perf_counter() - clock) / len(split["test"]), 4)
+    record.results = derive_results(record)
+    keep(record, task.model, folder, accelerator)
+    return record, task.model
 
 
-def build(settings: DetectionSettings, weights: str) -> nn.Module:
-    """The detector that the settings describe.
-
-    Example:
-        >>> from hw3.profiles import SMOKE
-        >>> type(build(SMOKE.faster_rcnn, "random")).__name__
-        'FasterRCNN'
-        >>> type(build(SMOKE.ssd300, "random")).__name__
-        'SSD300'
-    """
+def build(settings: DetectionSettings, weights: str = "random") -> nn.Module:
+    """The detector that the settings describe."""
     if isinstance(settings, SsdSettings):
         return build_ssd300(
             weights=weights,
             width=settings.width,
-            frozen_convolutions=settings.frozen_convolutions,
+            frozen_blocks=settings.frozen_blocks,
             mining=settings.mining,
-            score_threshold=settings.score_threshold,
         )
     return build_faster_rcnn(
         backbone=settings.backbone,
         weights=weights,
-        anchor_sizes=list(
-            zip(settings.anchor_sizes[::2], settings.anchor_sizes[1::2], strict=True)
-        ),
-        image_size=settings.image_size,
+        image_size=None if settings.crops else WHOLE_IMAGE,
         width=settings.width,
         fpn_channels=settings.fpn_channels,
-        fpn_norm=settings.fpn_norm,
         rois_per_image=settings.rois_per_image,
         proposals=settings.proposals,
         frozen_blocks=settings.frozen_blocks,
-        score_threshold=settings.score_threshold,
     )
 
 
 def train_step(model: nn.Module, batch: dict[str, Any]) -> dict[str, Tensor]:
-    """One forward pass: torchvision's summed loss.
-
-    Example:
-        >>> from hw3.profiles import SMOKE
-        >>> model = build(SMOKE.ssd300, "random").train()
-        >>> batch = {"image": [torch.zeros(3, 300, 300, dtype=torch.uint8)]}
-        >>> batch["boxes"] = [torch.tensor([[5.0, 5.0, 45.0, 45.0]])]
-        >>> batch["labels"] = [torch.tensor([4])]
-        >>> loss = train_step(model, batch)["loss"]
-        >>> loss.shape, loss.requires_grad
-        (torch.Size([]), True)
-    """
+    """One forward pass: torchvision's summed loss."""
     images = [image.float() / 255 for image in batch["image"]]
     pairs = zip(batch["boxes"], batch["labels"], strict=True)
     targets = [{"boxes": boxes, "labels": labels} for boxes, labels in pairs]
@@ -223,20 +220,17 @@ def detect(settings: DetectionSettings, model: nn.Module, image: np.ndarray) -> 
     """Signs in one image (height, width, 3) uint8, whole or in tiles as the settings say.
 
     Example:
-        >>> from hw3.profiles import SMOKE
-        >>> model = build(SMOKE.ssd300, "random")
-        >>> found = detect(SMOKE.ssd300, model, np.zeros((300, 450, 3), np.uint8))
+        >>> from hw3.settings import SsdSettings
+        >>> settings = SsdSettings(weights="random", frozen_blocks=0, width=1 / 16, crops=8)
+        >>> found = detect(settings, build(settings), np.zeros((300, 450, 3), np.uint8))
         >>> sorted(found), found["boxes_xyxy"].shape[1:]
         (['boxes_xyxy', 'labels', 'scores'], (4,))
     """
     device = next(model.parameters()).device
     pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
     pixels = pixels.to(device).float() / 255
-    return predict_tiled(model, pixels) if _tiled(settings) else predict(model, pixels)
-
-
-def _tiled(settings: DetectionSettings) -> bool:
-    return isinstance(settings, SsdSettings) and settings.tiles
+    tiled = isinstance(settings, SsdSettings) and settings.crops
+    return predict_tiled(model, pixels) if tiled else predict(model, pixels)
 
 
 def evidence(
@@ -250,14 +244,6 @@ def evidence(
 
     Detections are rounded (to 0.01 pixels and four digits of score): what is scored is what is
     kept.
-
-    Example:
-        >>> from hw3.profiles import SMOKE
-        >>> dataset, _ = prepare(SMOKE)
-        >>> model = build(SMOKE.faster_rcnn, "random")
-        >>> kept = evidence(SMOKE.faster_rcnn, model, dataset, [0, 1], training.make_accelerator())
-        >>> [truth["image_id"] for truth in kept["truths"]]
-        [0, 1]
     """
     number = {image_id: index for index, image_id in enumerate(dataset.image_ids)}
 
@@ -288,16 +274,6 @@ def false_alarms(found: dict[str, list]) -> list[tuple[int, list[float]]]:
 
     Returns:
         Image ids and boxes xyxy in pixels, the highest score first.
-
-    Example:
-        >>> truths = [{"image_id": 7, "boxes_xyxy": [[0, 0, 20, 20]], "labels": [1]}]
-        >>> places = [[0, 0, 20, 20, 0.9], [50, 0, 20, 20, 0.5], [90, 0, 20, 20, 0.1]]
-        >>> found = [
-        ...     {"image_id": 7, "category_id": 1, "bbox": place, "score": score}
-        ...     for *place, score in places
-        ... ]
-        >>> false_alarms({"truths": truths, "detections": found})
-        [(7, [50.0, 0.0, 70.0, 20.0])]
     """
     matches = ap.match(found["truths"], found["detections"])
     detections = matches.detections[find_errors(matches).kinds == "background"]
@@ -309,13 +285,7 @@ def false_alarms(found: dict[str, list]) -> list[tuple[int, list[float]]]:
 
 
 def to_coco(image_id: int, found: Detections) -> list[dict[str, Any]]:
-    """One image's detections in COCO's results format: bbox is [x, y, width, height].
-
-    Example:
-        >>> found = {"boxes_xyxy": np.array([[10, 20, 40, 60]]), "labels": [4], "scores": [0.87654]}
-        >>> to_coco(7, found)
-        [{'image_id': 7, 'category_id': 4, 'bbox': [10.0, 20.0, 30.0, 40.0], 'score': 0.8765}]
-    """
+    """One image's detections in COCO's results format: bbox is [x, y, width, height]."""
     columns = (found["boxes_xyxy"], found["labels"], found["scores"])
     return [
         {
@@ -328,33 +298,24 @@ def to_coco(image_id: int, found: Detections) -> list[dict[str, Any]]:
     ]
 
 
-def example_images(record: RunRecord, count: int = 6) -> list[int]:
-    """Test images to look at, by a rule: evenly spaced through those that hold signs.
-
-    Example:
-        >>> truths = [{"image_id": 7, "labels": [1]}, {"image_id": 8, "labels": []}]
-        >>> truths += [{"image_id": 9, "labels": [2]}, {"image_id": 10, "labels": [3, 4]}]
-        >>> record = RunRecord("ssd300", {}, data={}, seed=0, evidence={"truths": truths})
-        >>> example_images(record, count=2)
-        [7, 10]
-    """
-    with_signs = [truth["image_id"] for truth in record.evidence["truths"] if truth["labels"]]
-    places = np.linspace(0, len(with_signs) - 1, min(count, len(with_signs))).round().astype(int)
-    return [with_signs[place] for place in places]
-
-
 def derive_results(record: RunRecord) -> dict[str, Any]:
     """Every entry of `record.results`, computed anew from `record.evidence`.
 
-    Example:
-        >>> truths = [{"image_id": 7, "boxes_xyxy": [[0, 0, 20, 20]], "labels": [1]}]
-        >>> found = [{"image_id": 7, "category_id": 1, "bbox": [0, 0, 20, 20], "score": 0.9}]
-        >>> record = RunRecord("ssd300", {}, data={}, seed=0)
-        >>> record.evidence = {"truths": truths, "detections": found}
-        >>> round(derive_results(record)["ap50"], 3)
-        1.0
+    Raises:
+        InputError: if the evidence is faulty, or not that of the images in the record's split.
     """
+    evidence, data = checked(record, Evidence, "evidence"), checked(record, Data, "data")
+    tested = [truth.image_id for truth in evidence.truths]
+    found = {detection.image_id for detection in evidence.detections}
+    if sorted(tested) != sorted(data.split.test) or not found <= {*tested}:
+        fault = "evidence is not of the images that data.split.test names"
+        raise InputError(f"record {record.name}: {fault}; give it as train wrote it")
     return ap.scores(ap.match(record.evidence["truths"], record.evidence["detections"]))
+
+
+def headline(record: RunRecord) -> str:
+    """What a run reached, for the terminal."""
+    return f"test: AP at IoU 0.5 {record.results['ap50']}  AP {record.results['ap']}"
 
 
 def predict_evidence(record: RunRecord, source: str, weights: Path) -> dict[str, Any]:
@@ -362,64 +323,45 @@ def predict_evidence(record: RunRecord, source: str, weights: Path) -> dict[str,
 
     Raises:
         InputError: if the data or the weights are not those of the record.
-
-    Example:
-        >>> from dataclasses import replace
-        >>> from hw3.profiles import SMOKE
-        >>> source = simulate_gtsdb(folder, images=3, seed=0, width=160, height=96)
-        >>> dataset, settings = read_gtsdb(source), replace(SMOKE.faster_rcnn, crops=4)
-        >>> record, _ = run(settings, dataset, kind="simulated", name="try", folder=folder)
-        epoch 1/1  learning_rate 0.0001  seconds ...
-        >>> found = predict_evidence(record, str(source), folder / f"{record.stem}.safetensors")
-        >>> record.data["split"]["test"], [truth["image_id"] for truth in found["truths"]]
-        ([2], [2])
     """
-    runs.check_weights(record, weights)
-    dataset = read_gtsdb(fetch_gtsdb(source, data_folder()))
-    if dataset.fingerprint != record.data["fingerprint"]:
+    check_weights(record, weights)
+    dataset = gtsdb.read_gtsdb(gtsdb.fetch_gtsdb(source, data_folder()))
+    data = checked(record, Data, "data")
+    if dataset.fingerprint != data.fingerprint:
         raise InputError(f"{source}: these are not the data of record {record.name}")
     settings = settings_of(record)
-    dataset = _of_interest(settings, dataset)
     accelerator = training.accelerator_to_predict(settings.mixed_precision)
-    model = runs.trained(build(settings, "random"), weights, accelerator)
-    return evidence(settings, model, dataset, record.data["split"]["test"], accelerator)
+    model = trained(build(settings), weights, accelerator)
+    return evidence(settings, model, dataset, data.split.test, accelerator)
 
 
 def predict_files(
     paths: Sequence[Path], record: RunRecord, weights: Path, folder: Path
-) -> Iterator[Path]:
-    """Find signs in image files and write `<stem>_signs.json` and `<stem>_boxes.png` for each.
-
-    The first holds all detections, the second shows those with a score of at least `DRAWN_SCORE`.
+) -> Iterator[Path | InputError]:
+    """Find signs in image files, one at a time.
 
     Args:
         paths: colour images of any size. In tiles, SSD300 loses signs that are wider than
             `hw3.detection.tiles.OVERLAP`: no tile holds them whole.
         record: of the run that made the weights.
         weights: safetensors file.
-        folder: where to write.
+        folder: for `<stem>_signs.json` (all detections) and `<stem>_boxes.png` (those with a score
+            of at least `DRAWN_SCORE`).
 
     Yields:
-        Each file written.
-
-    Example:
-        >>> from hw3.profiles import SMOKE
-        >>> settings, weights = SMOKE.ssd300, folder / "try.safetensors"
-        >>> data = {"fingerprint": "f00d"}
-        >>> record = runs.start_record("try", "ssd300", settings, data, [], "weights")
-        >>> runs.save_weights(build(settings, "random"), weights)
-        >>> record.weights["sha256"] = records.file_sha256(weights)
-        >>> _ = cv2.imwrite(str(folder / "road.png"), np.zeros((96, 160, 3), np.uint8))
-        >>> [path.name for path in predict_files([folder / "road.png"], record, weights, folder)]
-        ['road_signs.json', 'road_boxes.png']
+        Each file written, and for an image that cannot be read the reason.
     """
     settings = settings_of(record)
-    runs.check_weights(record, weights)
-    images = runs.read_all(paths, partial(read_picture, upright=True))
-    targets = runs.outputs(paths, folder, ("_signs.json", "_boxes.png"))
+    check_weights(record, weights)
+    targets = outputs(paths, folder, ("_signs.json", "_boxes.png"))
     accelerator = training.accelerator_to_predict(settings.mixed_precision)
-    model = runs.trained(build(settings, "random"), weights, accelerator)
-    for number, (path, image) in enumerate(images.items()):
+    model = trained(build(settings), weights, accelerator)
+    for number, path in enumerate(paths):
+        try:
+            image = read_picture(path)
+        except InputError as fault:
+            yield fault
+            continue
         with accelerator.autocast():
             found = to_coco(number, detect(settings, model, image))
         for detection in found:
@@ -427,117 +369,20 @@ def predict_files(
         sure = [detection for detection in found if detection["score"] >= DRAWN_SCORE]
         contents = (json.dumps(found, indent=1).encode(), _drawn(image, sure))
         for target, content in zip(targets[path], contents, strict=True):
-            records.write_atomically(target, content)
+            write_atomically(target, content)
             yield target
 
 
 def settings_of(record: RunRecord) -> DetectionSettings:
-    """The settings of a record, as the dataclass they were; an InputError if no detector's.
-
-    Example:
-        >>> chosen = {"model": "ssd300", "width": 0.25, "tiles": True}
-        >>> settings = settings_of(RunRecord("try", chosen, data={}, seed=0))
-        >>> type(settings).__name__, settings.width, settings.tiles
-        ('SsdSettings', 0.25, True)
-    """
-    return runs.settings_of(record, MODELS)
+    """The settings of a record, as the model they were; an InputError if no detector's."""
+    return records.settings_of(record, *MODELS.values())
 
 
-def _of_interest(settings: DetectionSettings, dataset: GtsdbDataset) -> GtsdbDataset:
-    return dataset.only(settings.group) if settings.group else dataset
-
-
-def _train(
-    settings: DetectionSettings,
-    dataset: GtsdbDataset,
-    split: dict[str, list[int]],
-    accelerator: Accelerator,
-    workers: int | None,
-    record: RunRecord,
-    checkpoint: Path,
-) -> nn.Module:
-    torch.manual_seed(settings.seed)
-    model = build(settings, settings.weights)
-    if split["train"]:
-        alarms = []
-        if settings.hard_share:
-            kept = checkpoint.with_suffix("").with_suffix(".false_alarms.json")
-            alarms = _mine(settings, model, dataset, split["train"], accelerator, kept)
-            record.data["false_alarms"] = len(alarms)
-        samples = CropSamples(
-            dataset,
-            split["train"],
-            crop_size=settings.crop_size,
-            crops=settings.crops,
-            sign_share=settings.sign_share,
-            balance_groups=settings.balance_groups,
-            augmentation=Augmentation(settings.seed) if settings.augment else None,
-            seed=settings.seed,
-            false_alarms=alarms,
-            hard_share=settings.hard_share,
-            padded=_tiled(settings),
-        )
-        record.history = _fit(
-            settings, model, samples, accelerator, workers, record.key, checkpoint
-        )
-    else:
-        model = accelerator.prepare_model(model.eval(), evaluation_mode=True)
-    clock = perf_counter()
-    record.evidence = evidence(settings, model, dataset, split["test"], accelerator)
-    record.seconds_per_image = round((perf_counter() - clock) / len(split["test"]), 4)
-    record.results = derive_results(record)
-    return model
-
-
-def _mine(
-    settings: DetectionSettings,
-    model: nn.Module,
-    dataset: GtsdbDataset,
-    image_ids: Sequence[int],
-    accelerator: Accelerator,
-    kept: Path,
-) -> list[tuple[int, list[float]]]:
-    """The false alarms of the weights at the start; kept, so that a resumed run has the same."""
-    if not kept.exists():
-        model.to(accelerator.device)
-        found = false_alarms(evidence(settings, model, dataset, image_ids, accelerator))
-        if accelerator.is_main_process:
-            records.write_atomically(kept, json.dumps(found).encode())
-        accelerator.wait_for_everyone()
-    return json.loads(kept.read_bytes())
-
-
-def _fit(
-    settings: DetectionSettings,
-    model: nn.Module,
-    samples: CropSamples,
-    accelerator: Accelerator,
-    workers: int | None,
-    key: str,
-    checkpoint: Path,
-) -> list[dict[str, Any]]:
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer, scheduler = runs.optimiser(settings, trained, len(samples))
-    return training.fit(
-        model,
-        train_step,
-        samples,
-        optimizer,
-        epochs=settings.epochs,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        accelerator=accelerator,
-        scheduler=scheduler,
-        collate=collate,
-        workers=workers,
-        max_gradient_norm=settings.max_gradient_norm,
-        checkpoint=checkpoint,
-        key=key,
-    )
-
-
-def _model_name(settings: DetectionSettings) -> str:
-    return next(name for name, kind in MODELS.items() if type(settings) is kind)
+def _start_weights(settings: DetectionSettings) -> str:
+    """`simulated` is a file of this package."""
+    if settings.weights != "simulated":
+        return settings.weights
+    return str(WEIGHTS / f"start_{settings.model.replace('-', '_')}.safetensors")
 
 
 def _drawn(image: np.ndarray, found: list[dict[str, Any]]) -> bytes:

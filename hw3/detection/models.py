@@ -1,15 +1,13 @@
 """The two detectors, put together from torchvision's parts: Faster R-CNN with FPN, and SSD300.
 
-Label 0 is the background, signs are 1 to `labels`. In training mode a model takes images and
-targets and returns its losses (`total_loss`), in evaluation mode detections (`predict`).
+Label 0 is the background, signs are 1 to 4. In training mode a model takes images and targets and
+returns its losses (`total_loss`), in evaluation mode detections (`predict`).
 """
 
-from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -31,31 +29,39 @@ from hw3.backbones import (
     read_state,
     vgg16_features,
 )
-from hw3.errors import InputError
-from hw3.winograd import use_winograd
+from hw3.data import InputError
+from hw3.detection.gtsdb import GROUPS
+from hw3.detection.tiles import TILE, Detections, merge, tile_origins, to_numpy
 
 Detector = TypeVar("Detector", bound=nn.Module)
-Detections = dict[str, np.ndarray]
-"""boxes_xyxy (n, 4) float32 in pixels, labels (n,) int64, scores (n,) float32."""
+CLASSES = len(GROUPS) + 1
+SCORE_THRESHOLD = 0.05
+"""Detections below it are not returned."""
+_SIZES = ((16, 24), (32, 48), (64, 96), (128, 192), (256, 384))
+ANCHORS = {"resnet50-fpn": _SIZES, "vgg16-fpn": _SIZES[:4]}
+"""Sides in pixels of the square anchors on each level of the pyramid."""
 OUTPUTS = ("roi_heads.box_predictor", "rpn.head.cls", "rpn.head.bbox", "head.classification")
 """Layers that start anew where a weights file, made for other labels or anchors, does not fit."""
+VGG16_BLOCKS = (0, 5, 10, 17, 24, 30)
+"""Where VGG16's blocks end among its layers."""
+STEM = VGG16_BLOCKS[3] - 1
+"""Layers that are before the third pooling."""
+WHOLE_PIXELS = 2_500_000
+"""A larger image of native size is looked at in parts, which bounds memory to about 3 GB."""
+PART, PART_OVERLAP = 1360, 400
+"""Side of these parts and the pixels that they share, more than the largest anchor has."""
 
 
 def build_faster_rcnn(
     *,
     backbone: Literal["resnet50-fpn", "vgg16-fpn"],
     weights: str,
-    anchor_sizes: Sequence[Sequence[int]],
-    aspect_ratios: Sequence[float] = (1.0,),
-    labels: int = 4,
     image_size: tuple[int, int] | None = None,
     width: float = 1.0,
     fpn_channels: int = 256,
-    fpn_norm: bool = False,
     frozen_blocks: int = 2,
     rois_per_image: int = 512,
     proposals: int = 2000,
-    score_threshold: float = 0.05,
 ) -> faster_rcnn.FasterRCNN:
     """Faster R-CNN (Ren et al. 2015) on a feature pyramid (Lin et al. 2017).
 
@@ -65,20 +71,13 @@ def build_faster_rcnn(
         weights: "coco" (torchvision's whole detector), "imagenet" (its backbone), "random", or
             the path of a file with either; see `OUTPUTS`. ResNet50's BatchNorm is frozen, as in
             torchvision, unless it starts at random or with a file of a detector that trained it.
-        anchor_sizes: sides in pixels of the resized image, one tuple a level.
-        aspect_ratios: heights over widths of the anchors.
-        labels: number of classes, not counting the background.
         image_size: (shortest side, bound of the longest) to resize to; None: native pixels.
         width: share of the backbone's channels and of the box head's 1024. Below 1, VGG16 gets
             BatchNorm, without which it hardly trains from random weights.
         fpn_channels: channels of each level of the pyramid.
-        fpn_norm: BatchNorm after each of the pyramid's convolutions, as in torchvision's second
-            version (Li et al. 2021). Without it a ResNet50 that starts at random hands on features
-            many times as large, and at a high learning rate most of the box head falls silent.
         frozen_blocks: how many of the backbone's five blocks, from the first, are not trained.
         rois_per_image: proposals drawn from an image for the box head's loss.
         proposals: best proposals of a training image, of which those are drawn.
-        score_threshold: detections below it are not returned.
 
     Raises:
         InputError: if settings contradict each other, or the weights cannot be had or do not fit.
@@ -86,37 +85,30 @@ def build_faster_rcnn(
     Example:
         A sixteenth of the box head's 1024 channels, four labels and the background:
 
-        >>> sizes = [(16, 24), (32, 48), (64, 96), (128, 192)]
-        >>> model = build_faster_rcnn(
-        ...     backbone="vgg16-fpn", weights="random", anchor_sizes=sizes, width=1 / 16
-        ... )
+        >>> model = build_faster_rcnn(backbone="vgg16-fpn", weights="random", width=1 / 16)
         >>> model.roi_heads.box_predictor.cls_score
         Linear(in_features=64, out_features=5, bias=True)
     """
-    levels = 5 if backbone == "resnet50-fpn" else 4
-    if len(anchor_sizes) != levels:
-        raise InputError(f"anchor_sizes has {len(anchor_sizes)} levels, {backbone} has {levels}")
-    if weights == "coco" and (backbone, fpn_channels, fpn_norm) != ("resnet50-fpn", 256, False):
-        raise InputError("weights coco are for resnet50-fpn with 256 fpn_channels, no fpn_norm")
-    coco = faster_rcnn.FasterRCNN_ResNet50_FPN_Weights.COCO_V1
-    whole = _detector_state(weights, coco, width)
+    if weights == "coco" and (backbone, fpn_channels) != ("resnet50-fpn", 256):
+        raise InputError("weights coco are for resnet50-fpn with 256 fpn_channels")
+    whole = _detector_state(weights, faster_rcnn.FasterRCNN_ResNet50_FPN_Weights.COCO_V1, width)
     start = "random" if whole else weights
-    fpn = {"out_channels": fpn_channels, "norm_layer": nn.BatchNorm2d if fpn_norm else None}
     if backbone == "resnet50-fpn":
-        pyramid = _resnet50_fpn(start, width, frozen_blocks, _norm_layer(weights, whole), fpn)
+        norm_layer = _norm_layer(weights, whole)
+        pyramid = _resnet50_fpn(start, width, frozen_blocks, norm_layer, fpn_channels)
         mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     else:
-        pyramid = _vgg16_fpn(start, width, frozen_blocks, fpn)
+        pyramid = _vgg16_fpn(start, width, frozen_blocks, fpn_channels)
         mean, std = VGG16_MEAN, VGG16_STD
-    head_channels = round(width * 1024)
+    sizes, head_channels = ANCHORS[backbone], round(width * 1024)
     model = faster_rcnn.FasterRCNN(
         pyramid,
-        rpn_anchor_generator=_FullPrecisionAnchors(anchor_sizes, (aspect_ratios,) * levels),
+        rpn_anchor_generator=_FullPrecisionAnchors(sizes, ((1.0,),) * len(sizes)),
         box_head=faster_rcnn.TwoMLPHead(fpn_channels * 7**2, head_channels),
-        box_predictor=faster_rcnn.FastRCNNPredictor(head_channels, labels + 1),
-        rpn_post_nms_top_n_train=proposals,
+        box_predictor=faster_rcnn.FastRCNNPredictor(head_channels, CLASSES),
+        box_score_thresh=SCORE_THRESHOLD,
         box_batch_size_per_image=rois_per_image,
-        box_score_thresh=score_threshold,
+        rpn_post_nms_top_n_train=proposals,
     )
     transform = GeneralizedRCNNTransform if image_size else _NativeSize
     model.transform = transform(*(image_size or (0, 0)), mean, std)
@@ -127,20 +119,18 @@ def build_faster_rcnn(
 def build_ssd300(
     *,
     weights: str,
-    labels: int = 4,
     width: float = 1.0,
-    frozen_convolutions: int = 4,
+    frozen_blocks: int = 2,
     mining: Literal["image", "batch"] = "image",
-    score_threshold: float = 0.01,
 ) -> "SSD300":
     """SSD300 on VGG16 (Liu et al. 2016), with the default boxes of torchvision's ssd300_vgg16.
 
     It resizes any image to 300x300; a 300-pixel tile (`hw3.detection.tiles`) stays as it is.
 
     Args:
-        weights: as for `build_faster_rcnn`, and so are `labels` and `score_threshold`.
+        weights: as for `build_faster_rcnn`.
         width: share of the channels; below 1 with BatchNorm, as in `build_faster_rcnn`.
-        frozen_convolutions: how many convolutions, from the first, are not trained.
+        frozen_blocks: how many of VGG16's five blocks, from the first, are not trained.
         mining: where the loss looks for the hardest background, see `SSD300.compute_loss`.
 
     Raises:
@@ -157,8 +147,8 @@ def build_ssd300(
     for place, block in enumerate([extractor.features, *extractor.extra]):
         _narrow(block, width, norm=place < 2)  # the later maps shrink to one pixel
     extractor.scale_weight = nn.Parameter(extractor.scale_weight.data[: round(width * 512)])
-    convolutions = [layer for layer in extractor.modules() if isinstance(layer, nn.Conv2d)]
-    nn.ModuleList(convolutions[:frozen_convolutions]).requires_grad_(False)
+    layers = nn.Sequential(*extractor.features, *extractor.extra[0])
+    layers[: VGG16_BLOCKS[frozen_blocks]].requires_grad_(False)
     model = SSD300(
         extractor,
         DefaultBoxGenerator(
@@ -166,11 +156,11 @@ def build_ssd300(
             scales=[0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05],
             steps=[8, 16, 32, 64, 100, 300],
         ),
-        size=(300, 300),
-        num_classes=labels + 1,
+        size=(TILE, TILE),
+        num_classes=CLASSES,
         image_mean=VGG16_MEAN,
         image_std=VGG16_STD,
-        score_thresh=score_threshold,
+        score_thresh=SCORE_THRESHOLD,
     )
     model.mining = mining
     _full_precision_outputs(model.head)
@@ -181,20 +171,9 @@ class SSD300(ssd.SSD):
     """torchvision's SSD, whose overlapping tiles can share their first layers.
 
     Its loss can learn from images without a sign, too.
-
-    Example:
-        >>> model = build_ssd300(weights="random", width=1 / 16).eval()
-        >>> image = torch.rand(3, 300, 300)
-        >>> with torch.no_grad():
-        ...     [whole], [steps] = model([image]), model.finish(model.stem(image[None]))
-        >>> torch.equal(whole["boxes"], steps["boxes"])
-        True
     """
 
-    STRIDE = 4
-    """Pixels a feature of the stem."""
     mining: Literal["image", "batch"] = "image"
-    """Where the loss looks for the hardest background."""
 
     def compute_loss(
         self,
@@ -212,27 +191,9 @@ class SSD300(ssd.SSD):
 
         Args:
             targets: one an image: boxes (g, 4) xyxy, labels (g,).
-            head_outputs: bbox_regression (n, d, 4) and cls_logits (n, d, labels + 1).
+            head_outputs: bbox_regression (n, d, 4) and cls_logits (n, d, classes).
             anchors: one an image: default boxes (d, 4) xyxy.
             matched_idxs: one an image: (d,), places in that image's targets, -1 for background.
-
-        Example:
-            One sign in the first of two images with four boxes each, and three false alarms,
-            with a loss of 9 each, in the second:
-
-            >>> logits = torch.zeros(2, 4, 5)
-            >>> logits[1, :3, 1] = 9.0
-            >>> heads = {"bbox_regression": torch.zeros(2, 4, 4), "cls_logits": logits}
-            >>> boxes = torch.tensor([[0.0, 0.0, 9.0, 9.0]]).repeat(4, 1)
-            >>> sign = {"boxes": boxes[:1], "labels": torch.tensor([1])}
-            >>> none = {"boxes": boxes[:0], "labels": torch.tensor([], dtype=torch.int64)}
-            >>> matched = [torch.tensor([0, -1, -1, -1]), torch.full((4,), -1)]
-            >>> model = build_ssd300(weights="random", width=1 / 16)
-            >>> for model.mining in ("image", "batch"):
-            ...     losses = model.compute_loss([sign, none], heads, [boxes, boxes], matched)
-            ...     print(round(float(losses["classification"]), 1))
-            6.4
-            28.6
         """
         if self.mining == "batch":
             starts = accumulate((len(target["boxes"]) for target in targets), initial=0)
@@ -252,48 +213,27 @@ class SSD300(ssd.SSD):
             images: float (n, 3, height, width) in [0, 1].
 
         Returns:
-            (n, channels, height / STRIDE, width / STRIDE), rounded down.
-
-        Example:
-            >>> model = build_ssd300(weights="random", width=1 / 16)
-            >>> model.stem(torch.zeros(1, 3, 100, 48)).shape
-            torch.Size([1, 16, 25, 12])
+            (n, channels, height / 4, width / 4), rounded down.
         """
         normalised = torch.stack([self.transform.normalize(image) for image in images])
-        return self._blocks()[0](normalised.to(memory_format=torch.channels_last))
+        return self.backbone.features[:STEM](normalised.to(memory_format=torch.channels_last))
 
     def finish(self, features: Tensor) -> list[dict[str, Tensor]]:
-        """Detections in tiles, from their part of the stem's features.
-
-        Args:
-            features: (n, channels, 75, 75).
+        """Detections in tiles, from their part of the stem's features (n, channels, 75, 75).
 
         Returns:
             As the whole model's, in the tiles' pixels.
-
-        Example:
-            >>> model = build_ssd300(weights="random", width=1 / 16).eval()
-            >>> with torch.no_grad():
-            ...     found = model.finish(torch.zeros(2, 16, 75, 75))
-            >>> [sorted(own) for own in found]
-            [['boxes', 'labels', 'scores'], ['boxes', 'labels', 'scores']]
         """
-        x = self._blocks()[1](features)
+        x = self.backbone.features[STEM:](features)
         maps = [self.backbone.scale_weight.view(1, -1, 1, 1) * normalize(x)]
         for block in self.backbone.extra:
             x = block(x)
             maps.append(x)
-        sizes = [(300, 300)] * len(features)
-        tiles = ImageList(features.new_empty(len(features), 3, 300, 300), sizes)
+        sizes = [(TILE, TILE)] * len(features)
+        tiles = ImageList(features.new_empty(len(features), 3, TILE, TILE), sizes)
         return self.postprocess_detections(
             self.head(maps), self.anchor_generator(tiles, maps), sizes
         )
-
-    def _blocks(self) -> tuple[nn.Sequential, nn.Sequential]:
-        """The backbone's layers before its third pooling, and those from there to conv4_3."""
-        layers = self.backbone.features
-        third = [i for i, own in enumerate(layers) if isinstance(own, nn.MaxPool2d)][2]
-        return layers[:third], layers[third:]
 
 
 def total_loss(model: nn.Module, images: list[Tensor], targets: list[dict[str, Tensor]]) -> Tensor:
@@ -304,28 +244,9 @@ def total_loss(model: nn.Module, images: list[Tensor], targets: list[dict[str, T
         images: float (3, height, width) in [0, 1].
         targets: one an image: boxes float (g, 4) xyxy, labels int64 (g,) from 1; g may be 0.
 
-    Example:
-        >>> model = build_ssd300(weights="random", width=1 / 16).train()
-        >>> target = {"boxes": torch.tensor([[5.0, 5.0, 45.0, 45.0]]), "labels": torch.tensor([4])}
-        >>> loss = total_loss(model, [torch.zeros(3, 300, 300)], [target])
-        >>> loss.shape, loss.requires_grad
-        (torch.Size([]), True)
-    """
-    check_targets(targets)
-    return sum(model(images, targets).values())
-
-
-def check_targets(targets: list[dict[str, Tensor]]) -> None:
-    """Refuse, with all faults in one InputError, boxes without area and labels of the background.
-
-    The loss of a box without area is not finite, or torchvision stops at it.
-
-    Example:
-        >>> flat = {"boxes": torch.tensor([[5.0, 5.0, 5.0, 9.0]]), "labels": torch.tensor([4])}
-        >>> check_targets([flat])
-        Traceback (most recent call last):
-            ...
-        hw3.errors.InputError: target 0: box [5.0, 5.0, 5.0, 9.0] has no area. Drop such boxes ...
+    Raises:
+        InputError: with all boxes without area, of which the loss would not be finite, and all
+            labels of the background.
     """
     faults = []
     for place, target in enumerate(targets):
@@ -336,45 +257,19 @@ def check_targets(targets: list[dict[str, Tensor]]) -> None:
             faults.append(f"target {place}: a label below 1, but 0 is the background")
     if faults:
         raise InputError(f"{'; '.join(faults)}. Drop such boxes after augmentation")
-
-
-def predict(model: nn.Module, image: Tensor) -> Detections:
-    """Detections in a whole image, float (3, height, width) in [0, 1]. Sets evaluation mode.
-
-    Example:
-        >>> model = build_ssd300(weights="random", width=1 / 16)
-        >>> found = predict(model, torch.zeros(3, 300, 300))
-        >>> sorted(found), found["boxes_xyxy"].shape[1:]
-        (['boxes_xyxy', 'labels', 'scores'], (4,))
-    """
-    return predict_batch(model, [image])[0]
+    return sum(model(images, targets).values())
 
 
 @torch.no_grad()
-def predict_batch(model: nn.Module, images: Sequence[Tensor]) -> list[Detections]:
-    """As `predict`, for several images at once.
-
-    Example:
-        >>> model = build_ssd300(weights="random", width=1 / 16)
-        >>> found = predict_batch(model, [torch.zeros(3, 300, 300), torch.zeros(3, 200, 400)])
-        >>> [detections["boxes_xyxy"].shape[1:] for detections in found]
-        [(4,), (4,)]
-    """
+def predict(model: nn.Module, image: Tensor) -> Detections:
+    """Detections in a whole image, float (3, height, width) in [0, 1]. Sets evaluation mode."""
+    if isinstance(model.transform, _NativeSize) and image[0].numel() > WHOLE_PIXELS:
+        height, width = image.shape[1:]
+        origins = tile_origins(height, width, PART, PART_OVERLAP)
+        parts = [predict(model, image[:, y : y + PART, x : x + PART]) for x, y in origins]
+        return merge(parts, origins, (height, width), PART)
     device = next(model.parameters()).device
-    return to_numpy(model.eval()([image.to(device) for image in images]))
-
-
-def to_numpy(found: list[dict[str, Tensor]]) -> list[Detections]:
-    """What torchvision's detectors return, an image each, as arrays.
-
-    Example:
-        >>> nothing = {"boxes": torch.zeros(0, 4), "labels": torch.ones(0), "scores": torch.ones(0)}
-        >>> [detections] = to_numpy([nothing])
-        >>> detections["boxes_xyxy"].shape
-        (0, 4)
-    """
-    names = {"boxes_xyxy": "boxes", "labels": "labels", "scores": "scores"}
-    return [{name: one[key].cpu().numpy() for name, key in names.items()} for one in found]
+    return to_numpy(model.eval()([image.to(device)]))[0]
 
 
 def _full_precision_outputs(*heads: nn.Module) -> None:
@@ -415,16 +310,14 @@ class _ScaledPyramid(BackboneWithFPN):
         return self.fpn({level: 0.02 * features for level, features in self.body(x).items()})
 
 
-def _vgg16_fpn(
-    weights: str, width: float, frozen_blocks: int, fpn: dict[str, Any]
-) -> BackboneWithFPN:
+def _vgg16_fpn(weights: str, width: float, frozen_blocks: int, channels: int) -> BackboneWithFPN:
     features = vgg16_features(weights)
     _narrow(features, width, norm=True)
-    features[: (0, 5, 10, 17, 24, 31)[frozen_blocks]].requires_grad_(False)
+    features[: VGG16_BLOCKS[frozen_blocks]].requires_grad_(False)
     levels = {"15": "0", "22": "1", "29": "2"}
     inputs = [round(width * outputs) for outputs in (256, 512, 512)]
     pyramid = _ScaledPyramid if width == 1.0 else BackboneWithFPN  # BatchNorm has scaled already
-    return pyramid(features, levels, inputs, **fpn)
+    return pyramid(features, levels, inputs, channels)
 
 
 def _resnet50_fpn(
@@ -432,8 +325,13 @@ def _resnet50_fpn(
     width: float,
     frozen_blocks: int,
     norm_layer: type[nn.Module],
-    fpn: dict[str, Any],
+    channels: int,
 ) -> BackboneWithFPN:
+    """A pyramid with BatchNorm (Li et al. 2021) where the network's own is trained.
+
+    Without it a ResNet50 that started at random hands on features many times as large, and at a
+    high learning rate most of the box head falls silent.
+    """
     network = resnet50(norm_layer=norm_layer)
     if weights == "imagenet":
         load_state(network, fetch_state(ResNet50_Weights.IMAGENET1K_V1), weights)
@@ -443,7 +341,8 @@ def _resnet50_fpn(
     nn.Sequential(*network.children())[: (0, 4, 5, 6, 7, 8)[frozen_blocks]].requires_grad_(False)
     levels = {"layer1": "0", "layer2": "1", "layer3": "2", "layer4": "3"}
     inputs = [round(width * outputs) for outputs in (256, 512, 1024, 2048)]
-    return BackboneWithFPN(network, levels, inputs, **fpn)
+    fpn_norm = norm_layer if norm_layer is nn.BatchNorm2d else None
+    return BackboneWithFPN(network, levels, inputs, channels, norm_layer=fpn_norm)
 
 
 def _norm_layer(weights: str, whole: dict[str, Tensor] | None) -> type[nn.Module]:
@@ -500,5 +399,4 @@ def _finished(model: Detector, whole: dict[str, Tensor] | None, weights: str) ->
     for norm in model.modules() if weights == "coco" else ():
         if isinstance(norm, FrozenBatchNorm2d):  # trained with epsilon 0: keep that function
             norm.weight *= ((norm.running_var + norm.eps) / norm.running_var).sqrt()
-    use_winograd(model)
     return model.to(memory_format=torch.channels_last)

@@ -1,29 +1,37 @@
-"""SSD300 on native pixels: overlapping 300-pixel tiles, and one list of detections from them.
+"""Large images in overlapping tiles, and one list of detections from them.
 
 The terms are those of the `sahi` package (Akyon et al. 2022): the image is *sliced*, the slices
 *overlap*, and predictions are merged by a *match metric* (IoU) above a *match threshold*. sahi
 keeps boxes that a slice cuts and merges them with their neighbours, by default by intersection
 over the smaller box. Here the overlap exceeds the largest sign, so every sign lies whole in some
-tile, and a box that touches an inner border is dropped: it is a sign cut in two. Overlapping tiles
-hold most pixels more than once; the network's first layers see each of them once, in the whole
-image, and the tiles are cut from what these layers return.
+tile, and a box that touches an inner border is dropped: it is a sign cut in two.
 """
+
+from collections.abc import Iterator
+from itertools import groupby, islice
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import pad
 from torchvision.ops import batched_nms
 
-from hw3.detection.models import SSD300, Detections, to_numpy
-from hw3.profiles import TILE
-
+Detections = dict[str, np.ndarray]
+"""boxes_xyxy (n, 4) float32 in pixels, labels (n,) int64, scores (n,) float32."""
+TILE = 300
+"""Side in pixels of what SSD300 looks at."""
 OVERLAP = 132
 """More than GTSDB's largest sign, 127 pixels, and a border on both sides; 32 tiles an image."""
 MATCH_THRESHOLD = 0.45
 """IoU above which two detections of one label are one; torchvision's SSD has the same."""
 BORDER = 2.0
 """Pixels from an inner border within which a box counts as cut."""
+STRIDE = 4
+"""Pixels a feature of SSD300's first layers; tiles begin at multiples of it."""
+REACH = 20
+"""Pixels that these layers look around, rounded up to whole features."""
+STEM_PIXELS = 4_000_000
+"""An image with more of them is seen by these layers in rows of tiles, which bounds memory."""
 
 
 def tile_origins(
@@ -32,35 +40,25 @@ def tile_origins(
     """Upper left corners (x, y) of tiles that cover the image, row by row.
 
     Neighbours overlap by at least `overlap` pixels, evenly; an image smaller than a tile has one.
-    All corners lie on multiples of `SSD300.STRIDE`, so that the last tiles may reach a few pixels
-    beyond the image.
-
-    Example:
-        >>> tile_origins(height=300, width=600)
-        [(0, 0), (152, 0), (300, 0)]
-        >>> tile_origins(height=300, width=301)
-        [(0, 0), (4, 0)]
+    The last tiles may reach a few pixels beyond the image.
     """
 
     def starts(side: int) -> list[int]:
-        last = -(-max(0, side - tile) // SSD300.STRIDE)
-        count = 1 + -(-last // ((tile - overlap) // SSD300.STRIDE))
-        return (np.linspace(0, last, count).round().astype(int) * SSD300.STRIDE).tolist()
+        last = -(-max(0, side - tile) // STRIDE)
+        count = 1 + -(-last // ((tile - overlap) // STRIDE))
+        return (np.linspace(0, last, count).round().astype(int) * STRIDE).tolist()
 
     return [(x, y) for y in starts(height) for x in starts(width)]
 
 
 @torch.no_grad()
-def predict_tiled(model: SSD300, image: Tensor, batch_size: int = 8) -> Detections:
-    """Detections in a whole image, found tile by tile at native resolution.
+def predict_tiled(model: nn.Module, image: Tensor, batch_size: int = 8) -> Detections:
+    """Detections of SSD300 in a whole image, found tile by tile at native resolution.
 
     Args:
-        model: set to evaluation mode.
+        model: from `hw3.detection.models.build_ssd300`; set to evaluation mode.
         image: float (3, height, width) in [0, 1]; padded with zeros where tiles reach beyond it.
         batch_size: tiles at once.
-
-    Returns:
-        As `hw3.detection.models.predict`.
 
     Example:
         >>> from hw3.detection.models import build_ssd300
@@ -73,19 +71,39 @@ def predict_tiled(model: SSD300, image: Tensor, batch_size: int = 8) -> Detectio
     origins = tile_origins(height, width)
     right, bottom = (max(start) + TILE for start in zip(*origins, strict=True))
     whole = pad(image[None], (0, right - width, 0, bottom - height))
-    features = model.eval().stem(whole.to(next(model.parameters()).device))
-    side = TILE // model.STRIDE
+    tiles = _features(model.eval(), whole.to(next(model.parameters()).device), origins)
     found: list[Detections] = []
-    for start in range(0, len(origins), batch_size):
-        corners = np.array(origins[start : start + batch_size]) // model.STRIDE
-        found += to_numpy(
-            model.finish(torch.cat([features[..., y : y + side, x : x + side] for x, y in corners]))
-        )
+    while batch := list(islice(tiles, batch_size)):
+        found += to_numpy(model.finish(torch.cat(batch)))
     return merge(found, origins, (height, width))
 
 
+def _features(model: nn.Module, image: Tensor, origins: list[tuple[int, int]]) -> Iterator[Tensor]:
+    """The stem's features of each tile, cut from those of the image or of a whole row of tiles.
+
+    Overlapping tiles hold most pixels more than once: so the stem need not see them as often.
+    """
+    large = image[0, 0].numel() > STEM_PIXELS
+    for _, group in groupby(origins, lambda corner: corner[1] if large else None):
+        corners = list(group)
+        first = max(0, corners[0][1] - REACH)
+        features = model.stem(image[..., first : corners[-1][1] + TILE + REACH, :])
+        for corner in corners:
+            x, y = corner[0] // STRIDE, (corner[1] - first) // STRIDE
+            yield features[..., y : y + TILE // STRIDE, x : x + TILE // STRIDE]
+
+
+def to_numpy(found: list[dict[str, Tensor]]) -> list[Detections]:
+    """What torchvision's detectors return, an image each, as arrays."""
+    names = {"boxes_xyxy": "boxes", "labels": "labels", "scores": "scores"}
+    return [{name: one[key].cpu().numpy() for name, key in names.items()} for one in found]
+
+
 def merge(
-    tiles: list[Detections], origins: list[tuple[int, int]], image_size: tuple[int, int]
+    tiles: list[Detections],
+    origins: list[tuple[int, int]],
+    image_size: tuple[int, int],
+    tile: int = TILE,
 ) -> Detections:
     """One list of detections in the image's pixels, best first.
 
@@ -93,25 +111,14 @@ def merge(
         tiles: detections of each tile, in its own pixels.
         origins: (x, y) of each tile.
         image_size: (height, width) of the image.
-
-    Example:
-        One sign, seen by two tiles:
-
-        >>> tiles = [
-        ...     {"boxes_xyxy": np.float32([[200, 50, 240, 90]]), "scores": np.float32([0.75])},
-        ...     {"boxes_xyxy": np.float32([[50, 50, 90, 90]]), "scores": np.float32([0.5])},
-        ... ]
-        >>> tiles = [tile | {"labels": np.array([1])} for tile in tiles]
-        >>> merged = merge(tiles, [(0, 0), (150, 0)], image_size=(300, 450))
-        >>> merged["boxes_xyxy"].tolist(), merged["scores"].tolist()
-        ([[200.0, 50.0, 240.0, 90.0]], [0.75])
+        tile: side of the tiles.
     """
     height, width = image_size
     parts = []
     for found, (x, y) in zip(tiles, origins, strict=True):
         boxes = found["boxes_xyxy"] + np.array([x, y, x, y], dtype=np.float32)
-        borders = np.array([x, y, x + TILE, y + TILE])
-        inner = np.array([x > 0, y > 0, x + TILE < width, y + TILE < height])
+        borders = np.array([x, y, x + tile, y + tile])
+        inner = np.array([x > 0, y > 0, x + tile < width, y + tile < height])
         cut = ((np.abs(boxes - borders) <= BORDER) & inner).any(axis=1)
         boxes = np.clip(boxes, 0, [width, height, width, height]).astype(np.float32)
         real = ~cut & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)

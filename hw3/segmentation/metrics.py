@@ -4,15 +4,15 @@ Count, then divide: nothing is ever averaged over batches, except where the repo
 computed for comparison. A ratio with nothing to count (no tumour and none predicted) is 1.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from hw3.errors import InputError
+from hw3.data import InputError
 
 RESAMPLES = 1000
+COLUMNS = ("slice_indices", "true_positive", "false_positive", "false_negative")
 
 
 @dataclass(frozen=True)
@@ -49,66 +49,36 @@ class SliceCounts:
         return len(self.true_positive)
 
     @property
+    def triple(self) -> np.ndarray:
+        """(3, n) int64: true positive, false positive and false negative pixels."""
+        return np.stack([self.true_positive, self.false_positive, self.false_negative])
+
+    @property
     def tumour(self) -> np.ndarray:
-        """Which slices hold tumour in truth, as (n,) bool.
-
-        Example:
-            Slice 1 has 6 pixels hit, 2 false and 2 missed; slice 2 has 3 false ones:
-
-            >>> columns = (["a", "a"], [1, 2], [6, 0], [2, 3], [2, 0])
-            >>> SliceCounts(*map(np.array, columns), pixels=100).tumour.tolist()
-            [True, False]
-        """
+        """Which slices hold tumour in truth, as (n,) bool."""
         return self.true_positive + self.false_negative > 0
 
     @property
     def predicted(self) -> np.ndarray:
-        """In which slices tumour was predicted, as (n,) bool.
-
-        Example:
-            Slice 1 has 6 pixels hit, 2 false and 2 missed; slice 2 has 3 false ones:
-
-            >>> columns = (["a", "a"], [1, 2], [6, 0], [2, 3], [2, 0])
-            >>> SliceCounts(*map(np.array, columns), pixels=100).predicted.tolist()
-            [True, True]
-        """
+        """In which slices tumour was predicted, as (n,) bool."""
         return self.true_positive + self.false_positive > 0
 
     def to_evidence(self) -> dict[str, dict[str, list[int]]]:
-        """The counts by patient, as plain numbers for a record.
-
-        Example:
-            A slice each of two patients:
-
-            >>> columns = (["a", "b"], [1, 1], [6, 0], [2, 3], [2, 0])
-            >>> SliceCounts(*map(np.array, columns), pixels=100).to_evidence()["a"]
-            {'slice_indices': [1], 'true_positive': [6], 'false_positive': [2],
-             'false_negative': [2]}
-        """
-        columns = ("slice_indices", "true_positive", "false_positive", "false_negative")
+        """The counts by patient, as plain numbers for a record."""
         return {
-            patient: {c: getattr(self, c)[self.patient_ids == patient].tolist() for c in columns}
+            patient: {c: getattr(self, c)[self.patient_ids == patient].tolist() for c in COLUMNS}
             for patient in dict.fromkeys(self.patient_ids.tolist())
         }
 
     @classmethod
     def from_evidence(cls, evidence: dict[str, dict[str, list[int]]], pixels: int) -> "SliceCounts":
-        """The inverse of `to_evidence`.
-
-        Example:
-            >>> columns = ("slice_indices", "true_positive", "false_positive", "false_negative")
-            >>> evidence = {"a": dict(zip(columns, ([1, 2], [6, 0], [2, 3], [2, 0]), strict=True))}
-            >>> counts = SliceCounts.from_evidence(evidence, pixels=100)
-            >>> counts.patient_ids.tolist(), counts.true_positive.tolist()
-            (['a', 'a'], [6, 0])
-        """
-
-        def column(name: str) -> np.ndarray:
-            return np.array([v for entry in evidence.values() for v in entry[name]], dtype=np.int64)
-
-        repeats = [len(entry["slice_indices"]) for entry in evidence.values()]
-        columns = ("slice_indices", "true_positive", "false_positive", "false_negative")
-        return cls(np.repeat(list(evidence), repeats), *map(column, columns), pixels=pixels)
+        """The inverse of `to_evidence`."""
+        columns = (
+            np.array([n for own in evidence.values() for n in own[name]], dtype=np.int64)
+            for name in COLUMNS
+        )
+        repeats = [len(own["slice_indices"]) for own in evidence.values()]
+        return cls(np.repeat(list(evidence), repeats), *columns, pixels=pixels)
 
 
 def count_pixels(predicted: np.ndarray, mask: np.ndarray) -> tuple[int, int, int]:
@@ -120,10 +90,6 @@ def count_pixels(predicted: np.ndarray, mask: np.ndarray) -> tuple[int, int, int
 
     Raises:
         InputError: if the shapes differ.
-
-    Example:
-        >>> count_pixels(np.array([[1, 1, 0]]), np.array([[1, 0, 1]]))
-        (1, 1, 1)
     """
     if predicted.shape != mask.shape:
         raise InputError(f"predicted {predicted.shape} and mask {mask.shape} differ in shape")
@@ -143,12 +109,7 @@ def dice(true_positive: Any, false_positive: Any, false_negative: Any) -> np.nda
 
 
 def iou(true_positive: Any, false_positive: Any, false_negative: Any) -> np.ndarray:
-    """TP / (TP + FP + FN), elementwise; 1 where all three are 0 (Jaccard 1912).
-
-    Example:
-        >>> iou([6, 0], [2, 0], [2, 0]).tolist()
-        [0.6, 1.0]
-    """
+    """TP / (TP + FP + FN), elementwise; 1 where all three are 0 (Jaccard 1912)."""
     return _ratio(np.asarray(true_positive), np.add(false_positive, false_negative))
 
 
@@ -181,8 +142,7 @@ def scores(counts: SliceCounts, *, batch_size: int, seed: int = 0) -> dict[str, 
     """
     if not len(counts):
         raise InputError("no slices to score")
-    triple = np.stack([counts.true_positive, counts.false_positive, counts.false_negative])
-    volumes = _by_patient(counts, triple)
+    triple, volumes = counts.triple, _by_patient(counts.patient_ids, counts.triple)
     with_tumour = volumes[:, volumes[0] + volumes[2] > 0]
     starts = np.arange(0, len(counts), batch_size)
     batches = np.add.reduceat(triple, starts, axis=1)
@@ -206,41 +166,34 @@ def scores(counts: SliceCounts, *, batch_size: int, seed: int = 0) -> dict[str, 
         "slice_sensitivity": _mean(predicted[tumour]),
         "slice_specificity": _mean(~predicted[~tumour]),
     }
-    pixels = np.bincount(_patient_number(counts)) * counts.pixels
+    pixels = np.unique(counts.patient_ids, return_counts=True)[1] * counts.pixels
     result |= _intervals(volumes, with_tumour, pixels, seed)
     return {k: float(v) if isinstance(v, np.generic | np.ndarray) else v for k, v in result.items()}
 
 
-def dice_gain(
-    parts: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], seed: int = 0
-) -> tuple[float, list[float]]:
-    """What a change adds to the pooled Dice, with a 95 % interval over patients.
+def dice_gain(before: SliceCounts, after: SliceCounts, seed: int = 0) -> tuple[float, list[float]]:
+    """What a change adds to the pooled Dice of the slices that both sides have counted.
 
-    Both sides of the difference see the same resampled patients, and so do all parts.
+    Returns:
+        The gain, and its 95 % interval over patients, of whom both sides see the same resamples.
 
-    Args:
-        parts: for one set of slices, or for that of each seed, patient ids (n,), and the pixels
-            (n, 3) before and after the change: true positive, false positive, false negative.
-            The gain is the mean over the parts.
-        seed: of the bootstrap.
-
-    Example:
-        >>> dice_gain([(np.array(["a"]), np.array([[6, 2, 2]]), np.array([[8, 0, 0]]))])
-        (0.25, [0.25, 0.25])
+    Raises:
+        InputError: if there is no slice that both have.
     """
-    patients = np.unique(np.concatenate([ids for ids, _, _ in parts]))
-    volumes = np.zeros((len(parts), 2, len(patients), 3))
-    for own, (ids, *sides) in zip(volumes, parts, strict=True):
-        for volume, triples in zip(own, sides, strict=True):
-            np.add.at(volume, np.searchsorted(patients, ids), triples)
-    drawn = _draw(np.random.default_rng(seed), len(patients))
-
-    def gain(pooled: np.ndarray) -> np.ndarray:
-        before, after = dice(*np.moveaxis(pooled, -1, 0)).swapaxes(0, 1)
-        return (after - before).mean(axis=0)
-
-    interval = np.percentile(gain(drawn @ volumes), [2.5, 97.5])
-    return float(gain(volumes.sum(axis=2))), interval.tolist()
+    _, *chosen = np.intersect1d(_slice_ids(before), _slice_ids(after), return_indices=True)
+    if not len(chosen[0]):
+        raise InputError("no slice was counted both before and after: give counts of the same part")
+    volumes = np.stack(
+        [
+            _by_patient(counts.patient_ids[own], counts.triple[:, own])
+            for counts, own in zip((before, after), chosen, strict=True)
+        ]
+    )
+    drawn = _draw(np.random.default_rng(seed), volumes.shape[2])
+    resampled = drawn @ volumes.swapaxes(1, 2)
+    gains = np.subtract(*(dice(*own.T) for own in resampled[::-1]))
+    gain = np.subtract(*(dice(*own.sum(axis=1)) for own in volumes[::-1]))
+    return float(gain), np.percentile(gains, [2.5, 97.5]).tolist()
 
 
 def _intervals(volumes: np.ndarray, with_tumour: np.ndarray, pixels: np.ndarray, seed: int) -> dict:
@@ -268,16 +221,18 @@ def _draw(generator: np.random.Generator, patients: int) -> np.ndarray:
     return generator.multinomial(patients, np.full(patients, 1 / patients), size=RESAMPLES)
 
 
-def _patient_number(counts: SliceCounts) -> np.ndarray:
-    return np.unique(counts.patient_ids, return_inverse=True)[1]
-
-
-def _by_patient(counts: SliceCounts, triple: np.ndarray) -> np.ndarray:
+def _by_patient(patient_ids: np.ndarray, triple: np.ndarray) -> np.ndarray:
     """(3, patients) int64: the counts summed over each patient's slices."""
-    number = _patient_number(counts)
-    volumes = np.zeros((3, number.max() + 1), dtype=np.int64)
+    patients, number = np.unique(patient_ids, return_inverse=True)
+    volumes = np.zeros((3, len(patients)), dtype=np.int64)
     np.add.at(volumes, (slice(None), number), triple)
     return volumes
+
+
+def _slice_ids(counts: SliceCounts) -> list[str]:
+    return [
+        f"{own[0]}_{own[1]}" for own in zip(counts.patient_ids, counts.slice_indices, strict=True)
+    ]
 
 
 def _ratio(hits: np.ndarray, errors: np.ndarray) -> np.ndarray:

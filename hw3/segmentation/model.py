@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from hw3.backbones import VGG16_MEAN, VGG16_STD, vgg16_features
-from hw3.errors import InputError
+from hw3.data import InputError
 
 BLOCK_ENDS = (4, 9, 16, 23, 30)
 """Where torchvision's vgg16().features ends its five blocks; each pools first, except block 1."""
@@ -27,9 +27,9 @@ class UNetVGG16(nn.Module):
         width: share of VGG16's channels, below 1 for quick runs with weights of no publisher.
 
     Example:
-        >>> model = UNetVGG16("random", decoder_channels=(16, 8, 8, 8))
-        >>> model.head
-        Conv2d(8, 1, kernel_size=(1, 1), stride=(1, 1))
+        >>> model = UNetVGG16("random", decoder_channels=(16, 8, 8, 8), width=0.25)
+        >>> model(torch.zeros(2, 3, 32, 48)).shape
+        torch.Size([2, 1, 32, 48])
     """
 
     def __init__(
@@ -64,13 +64,7 @@ class UNetVGG16(nn.Module):
         self.register_buffer("std", torch.tensor(VGG16_STD).view(3, 1, 1), persistent=False)
 
     def train(self, mode: bool = True) -> "UNetVGG16":
-        """Set the mode of everything but the encoder, which is always in evaluation mode.
-
-        Example:
-            >>> model = UNetVGG16("random").train()
-            >>> model.decoder.training, model.encoder.training
-            (True, False)
-        """
+        """Set the mode of everything but the encoder, which is always in evaluation mode."""
         super().train(mode)
         self.encoder.eval()
         return self
@@ -83,13 +77,11 @@ class UNetVGG16(nn.Module):
 
         Raises:
             InputError: for another shape.
-
-        Example:
-            >>> model = UNetVGG16("random", decoder_channels=(16, 8, 8, 8))
-            >>> model(torch.zeros(2, 3, 32, 48)).shape
-            torch.Size([2, 1, 32, 48])
         """
-        _check_shape(images)
+        good = images.ndim == 4 and images.shape[1] == 3
+        if not good or images.shape[2] % 16 or images.shape[3] % 16:
+            expected = "(batch, 3, height, width) with height and width divisible by 16"
+            raise InputError(f"images have shape {tuple(images.shape)}: expected {expected}")
         features = self.encode(images)
         normalised = [norm(map_) for norm, map_ in zip(self.normalisation, features, strict=True)]
         out = normalised.pop()
@@ -99,13 +91,7 @@ class UNetVGG16(nn.Module):
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> list[Tensor]:
-        """VGG16's last feature map of each block, at strides 1, 2, 4, 8 and 16.
-
-        Example:
-            >>> maps = UNetVGG16("random").encode(torch.zeros(1, 3, 32, 32))
-            >>> [tuple(features.shape[1:]) for features in maps]
-            [(64, 32, 32), (128, 16, 16), (256, 8, 8), (512, 4, 4), (512, 2, 2)]
-        """
+        """VGG16's last feature map of each block, at strides 1, 2, 4, 8 and 16."""
         features, out = [], (images - self.mean) / self.std
         for block in self.encoder:
             out = block(out)
@@ -113,14 +99,7 @@ class UNetVGG16(nn.Module):
         return features
 
     def trained_parameters(self) -> list[nn.Parameter]:
-        """The parameters that an optimiser should get: the decoder's and the head's.
-
-        Example:
-            Four levels with two convolutions and their BatchNorm's two each, and the head's two:
-
-            >>> len(UNetVGG16("random").trained_parameters())
-            26
-        """
+        """The parameters that an optimiser should get: the decoder's and the head's."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
 
@@ -133,12 +112,3 @@ def _two_convolutions(inputs: int, outputs: int) -> nn.Sequential:
             nn.ReLU(inplace=True),
         ]
     return nn.Sequential(*layers)
-
-
-def _check_shape(images: Tensor) -> None:
-    good = images.ndim == 4 and images.shape[1] == 3
-    if not good or images.shape[2] % 16 or images.shape[3] % 16:
-        raise InputError(
-            f"images have shape {tuple(images.shape)}: expected (batch, 3, height, width) with "
-            "height and width divisible by 16"
-        )

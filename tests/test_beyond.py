@@ -1,0 +1,134 @@
+"""Tests of book/beyond.py."""
+
+import json
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+import beyond
+from hw3.detection.models import build_faster_rcnn, build_ssd300
+from hw3.records import RunRecord
+from hw3.segmentation.metrics import dice_gain
+
+
+def segmented(**parts):
+    """A record with, for each part, the pixels of each slice by patient and number."""
+    columns = ("slice_indices", "true_positive", "false_positive", "false_negative")
+    evidence = {
+        part: {
+            patient: dict(zip(columns, map(list, zip(*rows, strict=True)), strict=True))
+            for patient, rows in patients.items()
+        }
+        for part, patients in parts.items()
+    }
+    return RunRecord("unet", {}, {}, seed=0, evidence=evidence)
+
+
+def test_detections_are_matched_at_one_half():
+    truths = [{"image_id": 7, "boxes_xyxy": [[0, 0, 20, 20]], "labels": [1]}]
+    found = [{"image_id": 7, "category_id": 1, "bbox": [0, 0, 20, 11], "score": 0.9}]
+    evidence = {"truths": truths, "detections": found}
+    matches = beyond.matches_of(RunRecord("ssd300", {}, {}, seed=0, evidence=evidence))
+    assert matches.iou_thresholds.tolist() == [0.5]
+    assert matches.found[0].tolist() == [[0]]
+
+
+@pytest.mark.parametrize(
+    ("image_size", "tiled", "side", "expected"),
+    [
+        ((300, 300), False, 8, False),  # the smallest default box is 21 pixels wide
+        ((300, 300), False, 60, True),
+        ((800, 1360), False, 24, False),  # that is 95 x 56 native pixels on a whole photograph
+        ((800, 1360), True, 24, True),
+    ],
+)
+def test_ssd_covers_signs_of_the_size_of_its_boxes(image_size, tiled, side, expected):
+    boxes = np.array([[100, 100, 100 + side, 100 + side]])
+    model = build_ssd300(weights="random", width=1 / 16, frozen_blocks=0)
+    assert beyond.covered(model, boxes, tiled, image_size).tolist() == [expected]
+
+
+def test_a_wide_image_is_squeezed_in_width_alone():
+    """21 pixels of the resized square are 84 across and 21 down."""
+    boxes = np.array([[558, 139, 642, 160], [590, 108, 611, 192]])
+    model = build_ssd300(weights="random", width=1 / 16, frozen_blocks=0)
+    assert beyond.covered(model, boxes, image_size=(300, 1200)).tolist() == [True, False]
+
+
+def test_faster_rcnn_at_native_size_has_anchors_from_16_pixels():
+    model = build_faster_rcnn(
+        backbone="vgg16-fpn", weights="random", width=1 / 16, fpn_channels=8, frozen_blocks=0
+    )
+    boxes = np.array([[100, 100, 100 + side, 100 + side] for side in (6, 16, 120)])
+    assert beyond.covered(model, boxes, image_size=(192, 320)).tolist() == [False, True, True]
+
+
+def test_runs_count_together_and_share_their_patients():
+    first = segmented(test={"a": [(1, 6, 2, 2)]}, validation={"b": [(3, 1, 0, 1)]})
+    second = segmented(test={"a": [(1, 8, 0, 0)]}, validation={"b": [(3, 2, 0, 0)]})
+    counted = beyond.counts([first, second], ("validation", "test"))
+    assert counted.patient_ids.tolist() == ["b", "a", "b", "a"]
+    assert len(set(zip(counted.patient_ids, counted.slice_indices, strict=True))) == 4
+    assert counted.triple.tolist() == [[1, 6, 2, 8], [0, 2, 0, 0], [1, 2, 0, 0]]
+
+
+def test_pooled_pairs_are_compared_slice_by_slice():
+    """In the first pair 12 of 16 are hit before and all after; in the second nothing changes."""
+    worse, better = (segmented(test={"a": [(1, *own)]}) for own in ((6, 2, 2), (8, 0, 0)))
+    before, after = beyond.counts([worse, better]), beyond.counts([better, better])
+    gain, interval = dice_gain(before, after)
+    assert gain == pytest.approx(1 - 28 / 32)
+    assert interval == pytest.approx([gain, gain])
+
+
+def test_patients_are_compared_on_the_slices_that_both_have():
+    before = beyond.counts(
+        [segmented(test={"a": [(1, 6, 2, 2), (2, 0, 50, 0)], "c": [(1, 0, 9, 0)]})]
+    )
+    after = beyond.counts(
+        [segmented(test={"a": [(1, 8, 0, 0)], "b": [(1, 5, 0, 0)], "c": [(1, 0, 0, 0)]})]
+    )
+    assert beyond.patient_dice(before, after).tolist() == [[0.75, 1]]  # c has no tumour
+    nobody = beyond.counts([segmented(test={"d": [(1, 1, 0, 0)]})])
+    assert beyond.patient_dice(before, nobody).shape == (0, 2)
+
+
+def test_examined_files_are_read_together(tmp_path):
+    paths = []
+    for number in (1, 2):
+        header = {"bins": {name: [number, 10] for name in beyond.BINNED}}
+        own = {"patient_id": "a", "slice_index": number, "plain": [6, 2, 2], "averaged": [8, 0, 0]}
+        paths.append(tmp_path / f"{number}.json")
+        paths[-1].write_text(json.dumps([header, own]))
+    slices, bins = beyond.read_examined(paths)
+    assert [own["slice_index"] for own in slices] == [1, 2]
+    assert bins["tumour"].tolist() == [3, 20]
+    assert beyond.looked_at(slices, "plain").false_negative.tolist() == [2, 2]
+    assert beyond.looked_at(slices, "averaged").true_positive.tolist() == [8, 8]
+
+
+def test_a_learning_curve_has_a_place_for_every_amount():
+    simulated = {30: (0.8, (0.7, 0.9)), 0: (0.5, (0.4, 0.6))}
+    axes = plt.figure().add_subplot()
+    beyond.learning_curve(axes, {"first": simulated, "alone": {600: (0.2, (0.1, 0.3))}}, "images")
+    assert [own.get_text() for own in axes.get_xticklabels()] == ["0", "30", "600"]
+    assert axes.lines[0].get_ydata().tolist() == [0.5, 0.8]
+    plt.close(axes.figure)
+
+
+def test_signs_found_and_false_alarms_are_means_over_runs():
+    """The first run is sure of one sign of two, the second unsure of both, with a false alarm."""
+    sign, other, nothing = [0, 0, 20, 20], [100, 0, 20, 20], [200, 0, 20, 20]
+    truths = [{"image_id": 7, "boxes_xyxy": [sign, [100, 0, 120, 20]], "labels": [1, 2]}]
+    runs = []
+    for own in ([(1, sign, 0.9)], [(1, sign, 0.4), (2, other, 0.3), (2, nothing, 0.6)]):
+        keys = ("category_id", "bbox", "score")
+        found = [{"image_id": 7} | dict(zip(keys, box, strict=True)) for box in own]
+        evidence = {"truths": truths, "detections": found}
+        runs.append(RunRecord("ssd300", {}, {}, seed=0, evidence=evidence))
+    rows = {group: cells for group, *cells in beyond.found_by_group(runs)}
+    assert rows["prohibitory"] == [1, "1.0", "0.5", "0.0"]
+    assert rows["mandatory"] == [1, "0.5", "0.0", "0.5"]
+    assert rows["danger"] == [0, "0.0", "0.0", "0.0"]
+    assert rows["all"] == [2, "1.5", "0.5", "0.5"]

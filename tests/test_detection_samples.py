@@ -1,0 +1,304 @@
+"""Crops from five small images, in which every sign has a colour of its own."""
+
+import ast
+from collections import Counter
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from hw3.data import InputError
+from hw3.detection.gtsdb import GtsdbDataset
+from hw3.detection.samples import Augmentation, CropSamples, cut_boxes
+from hw3.detection.tiles import TILE
+from hw3.settings import FasterRcnnSettings, SsdSettings
+
+CROP = 32
+SIZES = ((60, 100), (48, 40), (24, 20), (32, 70), (64, 64))
+"""(height, width); the third image is smaller than a crop, the fourth as high as one."""
+SIGNS = {
+    0: [(0, 0, 10, 12), (40, 30, 50, 40), (88, 45, 100, 60)],
+    1: [],
+    2: [(3, 4, 17, 20)],
+    3: [(20, 0, 52, 32)],
+    4: [(30, 30, 42, 42), (36, 44, 46, 54)],
+}
+IDS = (3, 8, 20, 21, 40)
+WINDOW = (100, 50, 200, 150)
+
+
+def colour(image: int, sign: int) -> tuple[int, int, int]:
+    return (255, 20 * image, 20 * sign)
+
+
+def pixels(image: int) -> np.ndarray:
+    """Noise without full red, and each sign a rectangle in its colour."""
+    drawn = np.random.default_rng(image)
+    canvas = drawn.integers(200, size=(*SIZES[image], 3), dtype=np.uint8)
+    for sign, (x1, y1, x2, y2) in enumerate(SIGNS[image]):
+        canvas[y1:y2, x1:x2] = colour(image, sign)
+    return canvas
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory) -> GtsdbDataset:
+    folder = tmp_path_factory.mktemp("roads")
+    paths = tuple(folder / f"{image_id:05d}.png" for image_id in IDS)
+    for image, path in enumerate(paths):
+        cv2.imwrite(str(path), pixels(image)[..., ::-1])
+    boxes = [np.array(SIGNS[image], dtype=np.float32).reshape(-1, 4) for image in range(5)]
+    labels = [(image + np.arange(len(SIGNS[image]))) % 4 + 1 for image in range(5)]
+    return GtsdbDataset(
+        folder, IDS, paths, SIZES, boxes, labels, labels, [], "colours", kind="simulated"
+    )
+
+
+def samples(dataset: GtsdbDataset, image_ids=IDS, augmented=False, alarms=(), **chosen):
+    """Crops that keep their colours, unless they are to be augmented."""
+    settings = FasterRcnnSettings(**{"crop_size": CROP, "crops": 100} | chosen)
+    made = CropSamples(dataset, image_ids, settings)
+    made.false_alarms = list(alarms)
+    if not augmented:
+        made.augmentation = lambda image, _epoch, _index: image
+    return made
+
+
+def place(sample: dict) -> tuple[int, tuple[int, int, int, int]]:
+    """Index of the image and the window, which the id names."""
+    image_id, _, window = sample["id"].partition(" ")
+    return IDS.index(int(image_id)), ast.literal_eval(window)
+
+
+def places(crops: CropSamples) -> list[tuple[int, tuple[int, int, int, int]]]:
+    return [place(crops[0, index]) for index in range(len(crops))]
+
+
+def same(first: dict, second: dict) -> bool:
+    tensors = ("image", "boxes", "labels")
+    return first["id"] == second["id"] and all(first[k].equal(second[k]) for k in tensors)
+
+
+def holds_whole(window: tuple[int, ...], box: tuple[int, ...]) -> bool:
+    left, top, right, bottom = window
+    return left <= box[0] and top <= box[1] and box[2] <= right and box[3] <= bottom
+
+
+@pytest.mark.parametrize("sign_share", [0.0, 0.5, 1.0])
+def test_pixels_are_the_windows_and_boxes_lie_on_their_signs(dataset, sign_share) -> None:
+    crops = samples(dataset, sign_share=sign_share)
+    seen = set()
+    for index in range(len(crops)):
+        sample = crops[0, index]
+        image, (left, top, right, bottom) = place(sample)
+        height, width = SIZES[image]
+        assert sample["image"].shape == (3, min(CROP, height), min(CROP, width))
+        assert sample["image"].dtype == torch.uint8 and sample["image"].is_contiguous()
+        assert (sample["boxes"].dtype, sample["labels"].dtype) == (torch.float32, torch.int64)
+        assert sample["boxes"].shape == (len(sample["labels"]), 4)
+        shown = sample["image"].permute(1, 2, 0).numpy()
+        np.testing.assert_array_equal(shown, pixels(image)[top:bottom, left:right])
+        for (x1, y1, x2, y2), own in zip(
+            sample["boxes"].int().tolist(), sample["labels"].tolist(), strict=True
+        ):
+            colours = np.unique(shown[y1:y2, x1:x2].reshape(-1, 3), axis=0)
+            (sign,) = [s for s in range(3) if colours.tolist() == [list(colour(image, s))]]
+            full = SIGNS[image][sign]
+            assert own == (image + sign) % 4 + 1
+            area = (full[2] - full[0]) * (full[3] - full[1])
+            assert 0.6 * area <= (x2 - x1) * (y2 - y1) <= area
+            assert (shown == colour(image, sign)).all(axis=2).sum() == (x2 - x1) * (y2 - y1)
+            seen.add((image, sign))
+    assert len(seen) >= (7 if sign_share else 4)
+
+
+def test_every_crop_around_a_sign_holds_it_whole(dataset) -> None:
+    found = places(samples(dataset, sign_share=1.0, crops=300))
+    assert all(any(holds_whole(window, box) for box in SIGNS[image]) for image, window in found)
+    drawn = Counter(image for image, _ in found)
+    assert set(drawn) == {0, 2, 3, 4}  # the second image has no sign
+    assert drawn[0] == pytest.approx(300 * 3 / 7, abs=30)  # signs are drawn, not images
+
+
+def test_the_sign_may_lie_anywhere_in_its_crop(dataset) -> None:
+    found = places(samples(dataset, [40], sign_share=1.0, crops=800))
+    # Signs lie at 30-42 and 36-46 of 64 columns, at 30-42 and 44-54 of 64 rows.
+    for axis in (0, 1):
+        assert {window[axis] for _, window in found} == set(range(10, 33))
+
+
+@pytest.mark.parametrize("side", [32, 26])  # 26 x 26 of 32 x 32 pixels: 66 %
+def test_a_sign_as_large_as_the_crop_or_larger_fills_it(dataset, side) -> None:
+    crops = samples(dataset, [21], sign_share=1.0)
+    crops.side = side
+    for index in range(10):
+        assert crops[0, index]["boxes"].tolist() == [[0, 0, side, side]]
+
+
+def test_windows_lie_anywhere_in_every_image(dataset) -> None:
+    found = places(samples(dataset, sign_share=0.0, crops=2000))
+    drawn = Counter(image for image, _ in found)
+    assert set(drawn) == set(range(5))  # the one without signs too
+    assert all(count == pytest.approx(400, abs=60) for count in drawn.values())
+    starts = [window[:2] for image, window in found if image == 1]
+    assert {x for x, _ in starts} == set(range(9))
+    assert {y for _, y in starts} == set(range(17))
+
+
+def test_an_image_smaller_than_the_crop_comes_whole_and_is_filled_up_for_ssd(dataset) -> None:
+    for sign_share in (0.0, 1.0):
+        plain = samples(dataset, [20], sign_share=sign_share)[0, 0]
+        assert place(plain) == (2, (0, 0, 20, 24))
+        assert plain["image"].shape == (3, 24, 20)
+    tiles = CropSamples(dataset, [20], SsdSettings(crops=20, sign_share=1.0))
+    for index in range(20):  # with black, which is not augmented
+        sample = tiles[0, index]
+        assert sample["image"].shape == (3, TILE, TILE)
+        assert sample["image"][:, 24:].max() == sample["image"][:, :, 20:].max() == 0
+        shown = sample["image"][:, :24, :20].permute(1, 2, 0).numpy()
+        np.testing.assert_array_equal(shown, tiles.augmentation(pixels(2), 0, index))
+        assert sample["boxes"].tolist() == plain["boxes"].tolist() == [[3, 4, 17, 20]]
+
+
+def test_seed_epoch_and_index_decide_the_sample(dataset) -> None:
+    first, again, other = (samples(dataset, augmented=True, seed=own) for own in (0, 0, 1))
+    backwards = [again[2, index] for index in reversed(range(20))][::-1]
+    assert all(map(same, (first[2, index] for index in range(20)), backwards))
+    found = [
+        tuple(place(source[epoch, index]) for index in range(10))
+        for source, epoch in ((first, 0), (first, 1), (first, 2), (other, 0))
+    ]
+    assert len(set(found)) == 4
+
+
+@pytest.mark.parametrize("kind", [FasterRcnnSettings, SsdSettings])
+def test_without_crops_each_image_comes_whole_and_once(dataset, kind) -> None:
+    whole = CropSamples(dataset, [3, 8, 40], kind())
+    assert len(whole) == 3
+    for epoch in range(2):
+        found = [whole[epoch, index] for index in range(3)]
+        assert [place(sample)[0] for sample in found] == [0, 1, 4]
+        for index, sample in enumerate(found):
+            image, _ = place(sample)
+            shown = sample["image"].permute(1, 2, 0).numpy()
+            expected = Augmentation(seed=0)(pixels(image), epoch, index)
+            np.testing.assert_array_equal(shown, expected)
+            assert sample["boxes"].tolist() == [list(box) for box in SIGNS[image]]
+            assert sample["labels"].tolist() == dataset.labels[image].tolist()
+        assert found[1]["boxes"].shape == (0, 4)
+
+
+@pytest.mark.parametrize("crops", [5, None])
+def test_training_images_without_any_sign_are_refused(dataset, crops) -> None:
+    with pytest.raises(InputError, match="the 1 training images hold no sign"):
+        samples(dataset, [8], crops=crops)
+
+
+def test_crops_lie_around_false_alarms_as_often_as_asked(dataset) -> None:
+    alarms = [(8, [2.4, 30.6, 8.2, 38.0]), (40, [50.0, 3.0, 58.0, 9.5])]
+    shares = {"sign_share": 0.2, "hard_share": 0.5, "crops": 1000}
+    found = places(samples(dataset, [3, 8, 40], alarms=alarms, **shares))
+    holding = [
+        sum(image == IDS.index(image_id) and holds_whole(window, box) for image, window in found)
+        for image_id, box in ((8, (3, 31, 8, 38)), (40, (50, 3, 58, 9)))
+    ]
+    # Half of the crops, and a few of the others by chance.
+    assert holding[0] == pytest.approx(300, abs=70)
+    assert holding[1] == pytest.approx(280, abs=70)
+    signs = sum(any(holds_whole(window, box) for box in SIGNS[image]) for image, window in found)
+    assert signs >= 200
+
+
+def test_false_alarms_are_part_of_the_state(dataset) -> None:
+    alarms, share = [(40, [42.0, 40.0, 60.0, 60.0])], {"hard_share": 0.2}
+    first, second = samples(dataset, alarms=alarms, **share), samples(dataset, **share)
+    assert places(second) == places(samples(dataset)) != places(first)
+    second.load_state_dict(first.state_dict())
+    assert (second.false_alarms, places(second)) == (alarms, places(first))
+
+
+def boxes(*rows: tuple[float, ...]) -> np.ndarray:
+    return np.array(rows, dtype=np.float32).reshape(-1, 4)
+
+
+@pytest.mark.parametrize(
+    ("box", "expected"),
+    [
+        ((110, 60, 130, 80), (10, 10, 30, 30)),  # inside
+        ((100, 50, 200, 150), (0, 0, 100, 100)),  # the window itself
+        ((92, 60, 112, 80), (0, 10, 12, 30)),  # 12 of 20 columns: 60 %
+        ((91, 60, 111, 80), None),  # 11 of 20
+        ((188, 60, 208, 80), (88, 10, 100, 30)),
+        ((110, 45, 130, 65), (10, 0, 30, 15)),  # 15 of 20 rows
+        ((110, 138, 130, 158), (10, 88, 30, 100)),
+        ((184, 134, 204, 154), (84, 84, 100, 100)),  # 16 x 16 of 20 x 20: 64 %
+        ((185, 135, 205, 155), None),  # 15 x 15: 56 %, though 75 % of each side
+        ((80, 60, 100, 80), None),  # touches the window from outside
+        ((50, 0, 250, 200), None),  # four times the window
+        ((120, 60, 120, 80), None),  # without area
+        ((110.5, 60.25, 130.5, 80.25), (10.5, 10.25, 30.5, 30.25)),
+    ],
+    ids=str,
+)
+def test_boxes_are_cut_as_by_hand(box, expected) -> None:
+    found, kept = cut_boxes(boxes(box), WINDOW)
+    assert found.dtype == np.float32 and found.shape == (len(kept), 4)
+    assert found.tolist() == ([list(expected)] if expected else [])
+    assert kept.tolist() == ([0] if expected else [])
+
+
+def test_three_fifths_are_enough_whatever_the_size() -> None:
+    sizes = [(width, height) for width in range(5, 130, 5) for height in range(7, 130)]
+    given = boxes(*((0, 0, *size) for size in sizes))
+    for (width, height), box in zip(sizes, given, strict=True):
+        assert cut_boxes(box[None], (0, 0, 3 * width // 5, height))[1].tolist() == [0]
+        assert not cut_boxes(box[None], (0, 0, 3 * width // 5 - 1, height))[1].size
+
+
+def test_no_box_is_ever_empty_reversed_or_outside() -> None:
+    given = np.random.default_rng(0).integers(60, 240, size=(3000, 4))  # any order of corners
+    given = given.astype(np.float32)
+    found, kept = cut_boxes(given, WINDOW)
+    assert len(kept)
+    for box, row in zip(found, kept, strict=True):
+        np.testing.assert_array_equal(cut_boxes(given[[row]], WINDOW)[0], [box])
+    assert (found[:, 2:] > found[:, :2]).all()
+    assert found.min() >= 0 and found.max() <= 100
+    assert cut_boxes(boxes(), WINDOW)[0].shape == (0, 4)
+
+
+@pytest.fixture
+def patches() -> np.ndarray:
+    """Six patches of 10 x 7 pixels, one colour each: dark to the left and bright to the right."""
+    upper = [(60, 60, 60), (70, 90, 60), (180, 180, 180)]
+    lower = [(60, 110, 80), (150, 120, 120), (200, 190, 180)]
+    return np.array([upper, lower], dtype=np.uint8).repeat(10, axis=0).repeat(7, axis=1)
+
+
+def test_seed_epoch_and_index_alone_decide_the_augmentation(patches) -> None:
+    keys = [(epoch, index) for epoch in range(3) for index in range(8)]
+    first, again, other = (Augmentation(own) for own in (3, 3, 4))
+    drawn = np.array([first(patches, *key) for key in keys])
+    np.random.seed(1)
+    np.testing.assert_array_equal(drawn, [again(patches, *key) for key in keys[::-1]][::-1])
+    assert not np.array_equal(drawn, [other(patches, *key) for key in keys])
+    assert len({epoch.tobytes() for epoch in np.split(drawn, 3)}) == 3
+
+
+def test_light_and_colour_change_and_nothing_moves(patches) -> None:
+    before = patches.copy()
+    changed = np.stack([Augmentation(seed=0)(patches, 0, index) for index in range(200)])
+    assert changed.dtype == np.uint8
+    np.testing.assert_array_equal(patches, before)
+    as_it_was = (changed == patches).all(axis=(1, 2, 3)).mean()
+    assert 0.1 < as_it_was < 0.3  # 0.3 * 0.7 = 0.21
+    changed = changed.astype(int)
+    blocks = changed.reshape(200, 2, 10, 3, 7, 3)
+    assert (blocks == blocks[:, :, :1, :, :1]).all()  # each patch has one colour, where it was
+    left, _, right = blocks[:, :, 0, :, 0].sum(axis=-1).transpose(2, 0, 1)
+    assert (left < right).all()  # nothing is mirrored
+    brightness = changed.mean(axis=(1, 2, 3)) - patches.mean()
+    assert brightness.min() < -25 and brightness.max() > 25
+    grey, coloured = changed[:, 0, 0], changed[:, 10, 0]
+    assert np.ptp(grey, axis=1).max() <= 1  # grey stays grey
+    assert len(np.unique(np.ptp(coloured, axis=1))) > 10

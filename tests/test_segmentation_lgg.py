@@ -1,0 +1,524 @@
+import json
+import os
+import pickle
+import resource
+import shutil
+import sys
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+
+from hw3.data import InputError
+from hw3.segmentation import lgg
+from hw3.segmentation.lgg import SPLITS, LggDataset, fetch_lgg, find_slices, read_lgg
+
+SIDE = 32
+PATIENTS = {"TCGA_CS_4941_19960909": (1, 2, 10), "TCGA_DU_5849_19950405": (1, 3)}
+REAL_SITES = {"DU": 45, "HT": 34, "CS": 16, "FG": 14, "EZ": 1}
+Read = Callable[..., LggDataset]
+
+
+def example(number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Image and mask of a slice; the mask holds 7 x 5 pixels."""
+    image = np.random.default_rng(number).integers(256, size=(SIDE, SIDE, 3), dtype=np.uint8)
+    mask = np.zeros((SIDE, SIDE), dtype=np.uint8)
+    mask[7:14, 4:9] = 255
+    return image, mask
+
+
+def write_slice(root: Path, patient: str, number: int, image=None, mask=None) -> tuple[Path, Path]:
+    default_image, default_mask = example(number)
+    paths = [root / patient / f"{patient}_{number}{ending}.tif" for ending in ("", "_mask")]
+    paths[0].parent.mkdir(parents=True, exist_ok=True)
+    tifffile.imwrite(paths[0], default_image if image is None else image)
+    tifffile.imwrite(paths[1], default_mask if mask is None else mask)
+    return paths[0], paths[1]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A kaggle_3m of 2 patients and 5 slices, with the publisher's two files among the patients."""
+    folder = tmp_path / "archive" / "kaggle_3m"
+    for patient, numbers in PATIENTS.items():
+        for number in numbers:
+            write_slice(folder, patient, number)
+    (folder / "data.csv").write_text("Patient,RNASeqCluster\n")
+    (folder / "README.md").write_text("LGG\n")
+    return folder
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def read(cache: Path) -> Read:
+    return lambda folder, size=SIDE: read_lgg(folder, size=size, cache=cache)
+
+
+def cut(path: Path, share: float) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+
+
+def faults_of(folder: Path, read: Read) -> list[str]:
+    with pytest.raises(InputError) as caught:
+        read(folder)
+    heading, *lines = str(caught.value).splitlines()
+    assert heading == f"{len(lines)} fault(s) in the data set:"
+    return lines
+
+
+def light_dataset(slices_of: dict[str, int]) -> LggDataset:
+    """A data set with names only."""
+    numbers = [number for count in slices_of.values() for number in range(1, count + 1)]
+    nothing = np.zeros((len(numbers), 0))
+    patients = np.repeat(list(slices_of), list(slices_of.values()))
+    return LggDataset(patients, np.array(numbers), nothing, nothing, nothing, "", "real")
+
+
+def real_patients() -> dict[str, int]:
+    """The real data's 110 patients by site, with 3929 slices in all."""
+    names = [f"TCGA_{site}_{i:04d}_1" for site, n in REAL_SITES.items() for i in range(n)]
+    return {name: 36 if i < 79 else 35 for i, name in enumerate(names)}
+
+
+def test_kaggle_3m_or_its_parent_without_the_archives_second_copy(root, read) -> None:
+    found = read(root)
+    shutil.copytree(root, root.parent / "lgg-mri-segmentation" / "kaggle_3m")
+    shutil.copytree(root, root / "kaggle_3m")
+    assert found.patient_ids.tolist() == [p for p, numbers in PATIENTS.items() for _ in numbers]
+    assert found.fingerprint == read(root).fingerprint == read(root.parent).fingerprint
+    shutil.rmtree(root)
+    assert len(read(root.parent)) == 5
+
+
+def test_slices_in_the_order_of_their_numbers_at_the_networks_size_and_as_published(
+    root, read
+) -> None:
+    found = read(root, 16)
+    assert found.slice_indices.tolist() == [1, 2, 10, 1, 3]
+    assert found.slice_id(2) == "TCGA_CS_4941_19960909_10"
+    assert found.images.shape == (5, 16, 16, 3)
+    assert {getattr(found, name).dtype for name in lgg.ARRAYS} == {np.dtype("uint8")}
+    for index, number in enumerate(found.slice_indices):
+        image, mask = example(number)
+        blocks = image.reshape(16, 2, 16, 2, 3).mean(axis=(1, 3))
+        assert np.abs(found.images[index] - blocks).max() <= 0.5
+        np.testing.assert_array_equal(found.native_masks[index], mask // 255)
+        np.testing.assert_array_equal(found.masks[index], mask[::2, ::2] // 255)
+
+
+@pytest.mark.parametrize("size", [0, -16, 100])
+def test_size_that_the_network_cannot_take(root, read, size) -> None:
+    with pytest.raises(InputError, match=f"image_size is {size}: choose a multiple of 16"):
+        read(root, size)
+
+
+def test_what_the_simulator_has_marked_is_simulated(root, read, tiny_dataset) -> None:
+    assert tiny_dataset.kind == "simulated"
+    assert read(root).kind == "real"
+    (root / ".simulated.json").write_text("{}")
+    assert read(root.parent).kind == "simulated"
+
+
+@pytest.mark.parametrize(
+    "encode",
+    [lambda mask: mask // 255, lambda mask: np.repeat(mask[..., None], 3, axis=2)],
+    ids=["0 and 1", "three equal channels"],
+)
+def test_masks_in_other_spellings_are_the_same_masks(root, read, encode) -> None:
+    before = np.array(read(root).native_masks)
+    write_slice(root, "TCGA_CS_4941_19960909", 2, mask=encode(example(2)[1]))
+    np.testing.assert_array_equal(read(root).native_masks, before)
+
+
+def test_endings_in_any_case_and_no_dot_files(root, read) -> None:
+    before = read(root)
+    for number, endings in enumerate([(".TIF", ".TIF"), (".tiff", ".tif"), (".Tif", ".TIFF")]):
+        for path, ending in zip(find_slices(root)[number], endings, strict=True):
+            path.rename(path.with_suffix(ending))
+    for path in list(root.glob("*/*")):
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\26\7")  # as macOS leaves them
+    checkpoints = root / ".ipynb_checkpoints"
+    checkpoints.mkdir()
+    shutil.copy(find_slices(root)[0][0], checkpoints)
+    after = read(root)
+    np.testing.assert_array_equal(after.images, before.images)
+    np.testing.assert_array_equal(after.masks, before.masks)
+
+
+def without_mask(image: Path, mask: Path) -> tuple[Path, str]:
+    mask.unlink()
+    return image, "its mask TCGA_HT_1_1_1_mask.tif is missing"
+
+
+def without_image(image: Path, mask: Path) -> tuple[Path, str]:
+    image.unlink()
+    return mask, "a mask without image"
+
+
+def without_number(image: Path, mask: Path) -> tuple[Path, str]:
+    mask.rename(mask.with_name("TCGA_HT_1_1_²_mask.tif"))
+    return image.rename(image.with_name("TCGA_HT_1_1_².tif")), "not end in _<slice number>"
+
+
+def with_a_number_twice(image: Path, mask: Path) -> tuple[Path, str]:
+    for path in (image, mask):
+        shutil.copy(path, path.with_name(path.name.replace("_1_1_", "_1_1_0")))
+    return image, f"the same slice as TCGA_HT_1_1_0{image.stem.rsplit('_')[-1]}.tif; delete or"
+
+
+def with_two_masks(_image: Path, mask: Path) -> tuple[Path, str]:
+    return Path(shutil.copy(mask, mask.with_suffix(".tiff"))), f"the same slice as {mask.name}"
+
+
+def with_a_smaller_mask(_image: Path, mask: Path) -> tuple[Path, str]:
+    tifffile.imwrite(mask, np.zeros((SIDE, SIDE - 1), np.uint8))
+    return mask, "mask is (32, 31), its image (32, 32)"
+
+
+def larger(image: Path, mask: Path) -> tuple[Path, str]:
+    tifffile.imwrite(image, np.zeros((40, 40, 3), np.uint8))
+    tifffile.imwrite(mask, np.zeros((40, 40), np.uint8))
+    return image, "is (40, 40), the first slice (32, 32)"
+
+
+def with_half_a_mask(_image: Path, mask: Path) -> tuple[Path, str]:
+    cut(mask, 0.6)
+    return mask, "it is cut"
+
+
+def with_other_values(_image: Path, mask: Path) -> tuple[Path, str]:
+    tifffile.imwrite(mask, np.eye(SIDE, dtype=np.uint8) * 7 + example(1)[1])
+    return mask, "mask values [0, 6, 7, 255]"
+
+
+def with_a_coloured_mask(image: Path, mask: Path) -> tuple[Path, str]:
+    shutil.copy(image, mask)
+    return mask, "a mask with colours"
+
+
+def copied_as_a_folder(image: Path, _mask: Path) -> tuple[Path, str]:
+    root = image.parent.parent
+    write_slice(root, "TCGA_HT_2_2", 1)
+    copy = shutil.copytree(root / "TCGA_HT_2_2", root / "TCGA_HT_2_2 - Copy")
+    return Path(copy), "1 slice(s) of TCGA_HT_2_2 in this folder; delete what is a copy, or move"
+
+
+def in_another_patients_folder(image: Path, mask: Path) -> tuple[Path, str]:
+    other = image.parent.with_name(list(PATIENTS)[1])
+    for path in (image, mask):
+        path.rename(other / path.name)
+    return other, "1 slice(s) of TCGA_HT_1_1 in this folder"
+
+
+DAMAGES = [
+    *(without_mask, without_image, without_number, with_a_number_twice, with_two_masks),
+    *(with_a_smaller_mask, larger, with_half_a_mask, with_other_values),
+    *(with_a_coloured_mask, copied_as_a_folder, in_another_patients_folder),
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_fault_is_named_with_its_path(root, read, cache, damage) -> None:
+    read(root)  # what is in the cache hides no fault
+    before = sorted(cache.iterdir())
+    path, reason = damage(*write_slice(root, "TCGA_HT_1_1", 1))
+    (line,) = faults_of(root, read)
+    assert line.startswith(f"  {path}: ")
+    assert reason in line
+    assert sorted(cache.iterdir()) == before
+
+
+def test_all_faults_are_in_one_message(root, read) -> None:
+    paths = [
+        damage(*write_slice(root, "TCGA_HT_1_1", number))[0]
+        for number, damage in enumerate(DAMAGES, start=1)
+    ]
+    assert [line.split(": ")[0].strip() for line in faults_of(root, read)] == sorted(
+        map(str, paths)
+    )
+
+
+def test_a_broken_first_slice_is_not_blamed_on_the_others(root, read) -> None:
+    first = find_slices(root)[0][0]
+    cut(first, 0.5)
+    (line,) = faults_of(root, read)
+    assert line.startswith(f"  {first}: ")
+
+
+def test_if_no_slice_can_be_decoded_each_is_named(root, read) -> None:
+    images = [image for image, _ in find_slices(root)]
+    for image in images:
+        cut(image, 0.5)
+    lines = faults_of(root, read)
+    assert [line.split(":")[0].strip() for line in lines] == sorted(map(str, images))
+
+
+def test_no_pair_at_all(root, read) -> None:
+    for _, mask in find_slices(root):
+        mask.unlink()
+    assert len(faults_of(root, read)) == 5
+
+
+def test_no_slice_in_a_patients_folder(tmp_path, read) -> None:
+    (tmp_path / "kaggle_3m").mkdir()
+    tifffile.imwrite(tmp_path / "kaggle_3m" / "TCGA_CS_1_1_1.tif", example(1)[0])
+    for folder in (tmp_path, tmp_path / "kaggle_3m", tmp_path / "missing"):
+        with pytest.raises(InputError, match=f"{folder}: no kaggle_3m/<patient>/"):
+            read(folder)
+
+
+def test_masks_that_look_inverted_are_noticed_each_time(root, read, capsys) -> None:
+    half = np.repeat([0, 255], SIDE // 2).astype(np.uint8)
+    write_slice(root, "TCGA_HT_1_1", 1, mask=np.tile(half, (SIDE, 1)))
+    read(root)
+    assert not capsys.readouterr().out
+    write_slice(root, "TCGA_HT_1_1", 2, mask=255 - example(2)[1])
+    for _ in range(2):
+        read(root)
+        notice = "1 mask(s) are mostly white, such as TCGA_HT_1_1_2_mask.tif: inverted?"
+        assert capsys.readouterr().out == f"{root}: {notice}\n"
+
+
+def test_the_cache_is_used_again_whatever_the_dates(root, read, cache, monkeypatch) -> None:
+    before = read(root)
+    for pair in find_slices(root):
+        for path in pair:
+            os.utime(path, (1, 1))
+    (entry,) = cache.iterdir()
+    stamp = entry.stat()
+    np.testing.assert_array_equal(read(root).images, before.images)
+    assert entry.stat() == stamp
+    monkeypatch.setattr(lgg, "__version__", "another")
+    read(root)
+    read(root, 16)
+    assert len(list(cache.iterdir())) == 3
+
+
+def zero(path: Path) -> None:
+    content = np.load(path)
+    path.write_bytes(path.read_bytes()[: -content.size] + bytes(content.size))
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("masks.npy", zero),
+        ("images.npy", lambda path: cut(path, 0.9)),
+        ("native_masks.npy", lambda path: cut(path, 0)),
+        ("images.npy", Path.unlink),
+        ("index.json", lambda path: cut(path, 0.5)),
+        ("index.json", lambda path: path.write_text("[]")),
+    ],
+    ids=["zeroed", "cut", "empty", "missing", "cut index", "other index"],
+)
+def test_a_damaged_cache_is_noticed_and_decoded_again(
+    root, read, cache, capsys, name, damage
+) -> None:
+    before = {own: np.array(getattr(read(root), own)) for own in lgg.ARRAYS}
+    (entry,) = cache.iterdir()
+    stamp = (entry / name).stat().st_mtime_ns
+    damage(entry / name)
+    if (entry / name).exists():
+        os.utime(entry / name, ns=(stamp, stamp))  # as where a disk lost the content
+    after = read(root)
+    assert capsys.readouterr().out == f"{entry}: damaged, slices are decoded again\n"
+    for own, array in before.items():
+        np.testing.assert_array_equal(getattr(after, own), array)
+    read(root)
+    assert not capsys.readouterr().out
+
+
+def test_a_full_disk_is_an_error_that_says_what_to_do(root, read, cache) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(InputError, match=f"{cache}: slices cannot be kept in it .*HW3_DATA"):
+            read(root, 256)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(cache.iterdir())
+    assert len(read(root, 256)) == 5
+
+
+def test_what_killed_processes_left_is_removed_after_a_day(root, read, cache) -> None:
+    read(root)
+    (entry,) = cache.iterdir()
+    old, young = (cache / f"lgg-f00d-32-0.1.0.{number}.partial" for number in (1, 2))
+    for partial in (old, young):
+        shutil.copytree(entry, partial)
+    yesterday = time.time() - 1.1 * 86400
+    os.utime(old, (yesterday, yesterday))
+    read(root)
+    assert sorted(cache.iterdir()) == sorted([entry, young])
+
+
+def test_a_changed_byte_is_decoded_anew(root, read) -> None:
+    before = read(root)
+    image, mask = example(10)
+    image[5, 6, 1] ^= 1
+    write_slice(root, "TCGA_CS_4941_19960909", 10, image, mask)
+    after = read(root)
+    assert after.fingerprint != before.fingerprint
+    assert np.argwhere(after.images != before.images).tolist() == [[2, 5, 6, 1]]
+
+
+def test_an_interrupted_decode_leaves_nothing(root, read, cache, monkeypatch) -> None:
+    def interrupt(*_arguments, **_options) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cv2, "resize", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            read(root)
+    assert not list(cache.iterdir())
+    assert len(read(root)) == 5
+
+
+def test_another_process_that_decodes_faster_is_no_fault(root, read, cache, monkeypatch) -> None:
+    write = lgg._write_arrays
+
+    def overtaken(*arguments) -> tuple[list[str], list[str]]:
+        monkeypatch.setattr(lgg, "_write_arrays", write)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "getpid", lambda: 1)
+            read(root)
+        return write(*arguments)
+
+    monkeypatch.setattr(lgg, "_write_arrays", overtaken)
+    assert len(read(root)) == 5
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_worker_processes_open_the_maps_again(root, read) -> None:
+    dataset = read(root, 256)
+    content = pickle.dumps(dataset)
+    assert len(content) < 5_000 < dataset.images.nbytes
+    again = pickle.loads(content)
+    assert isinstance(again.images, np.memmap)
+    assert (again.fingerprint, again.kind) == (dataset.fingerprint, "real")
+    for name in ("patient_ids", "slice_indices", *lgg.ARRAYS):
+        np.testing.assert_array_equal(getattr(again, name), getattr(dataset, name))
+
+
+def test_arrays_that_are_no_whole_map_are_pickled_whole(root, read) -> None:
+    whole = read(root)
+    arrays = (whole.images[1:3], whole.masks[[1, 2]], np.array(whole.native_masks[1:3]))
+    part = LggDataset(whole.patient_ids[1:3], whole.slice_indices[1:3], *arrays, "", "real")
+    again = pickle.loads(pickle.dumps(part))
+    for name in lgg.ARRAYS:
+        np.testing.assert_array_equal(getattr(again, name), getattr(whole, name)[1:3])
+
+
+def test_the_split_by_slice_has_the_reports_sizes() -> None:
+    dataset = light_dataset(real_patients())
+    first, again, other = (SPLITS["slice"](dataset, seed) for seed in (3, 3, 4))
+    assert list(map(len, first.values())) == [3143, 393, 393]
+    assert sorted(np.concatenate(list(first.values())).tolist()) == list(range(3929))
+    for part, own in first.items():
+        assert (np.diff(own) > 0).all()
+        assert np.array_equal(own, again[part])
+        assert not np.array_equal(own, other[part])
+
+
+def test_each_patient_is_tested_in_one_fold_and_each_fold_has_its_share_of_the_sites() -> None:
+    dataset = light_dataset(real_patients())
+    folds = [SPLITS[f"fold{fold}"](dataset, seed=0) for fold in range(5)]
+    assert sorted(np.concatenate([own["test"] for own in folds]).tolist()) == list(range(3929))
+    for own in folds:
+        assert len(own["validation"]) == 0
+        assert sorted([*own["train"], *own["test"]]) == list(range(3929))
+        tested = set(dataset.patient_ids[own["test"]].tolist())
+        assert not tested & set(dataset.patient_ids[own["train"]].tolist())
+        assert len(tested) == 22
+        for site, count in REAL_SITES.items():
+            assert abs(sum(f"_{site}_" in name for name in tested) - count / 5) < 1
+
+
+def test_folds_by_hand() -> None:
+    """Sorted by site, then by name: AA_2, AA_3, BB_1, BB_4, BB_5, and plain before them all."""
+    names = ["S_BB_1", "S_AA_2", "S_AA_3", "S_BB_4", "S_BB_5", "plain"]
+    dataset = light_dataset(dict.fromkeys(names, 2))
+    tested = [SPLITS[f"fold{fold}"](dataset, 0)["test"].tolist() for fold in range(5)]
+    assert tested == [[8, 9, 10, 11], [2, 3], [4, 5], [0, 1], [6, 7]]
+    with pytest.raises(InputError, match=r"split is fold1, of 4 patient\(s\): choose split slice"):
+        SPLITS["fold1"](light_dataset(dict.fromkeys("abcd", 9)), 0)
+
+
+def test_split_ids_are_plain_data_from_which_the_indices_come_back() -> None:
+    dataset = light_dataset({"a": 4, "b": 7})
+    split = SPLITS["slice"](dataset, seed=0)
+    ids = json.loads(json.dumps(dataset.split_ids(split)))
+    for part, own in split.items():
+        named = [
+            f"{patient}_{number}" for patient, all_own in ids[part].items() for number in all_own
+        ]
+        assert named == [dataset.slice_id(index) for index in own]
+        np.testing.assert_array_equal(dataset.indices_of(ids[part]), own)
+    assert dataset.indices_of({"b": [2, 1], "a": [4]}).tolist() == [3, 4, 5]
+    assert dataset.images[dataset.indices_of({})].shape == (0, 0)
+    with pytest.raises(InputError, match="slice b_8 is not in this data set"):
+        dataset.indices_of({"a": [1], "b": [8]})
+
+
+def test_a_folder_is_used_where_it_is(root, tmp_path) -> None:
+    assert fetch_lgg(str(root), tmp_path / "data") == root
+    assert not (tmp_path / "data").exists()
+    with pytest.raises(InputError, match="no kaggle_3m"):
+        fetch_lgg(str(root / "TCGA_CS_4941_19960909"), tmp_path)
+
+
+def test_the_zip_that_kaggle_gives(root, read, tmp_path) -> None:
+    shutil.copytree(root, root.parent / "lgg-mri-segmentation" / "kaggle_3m")
+    archive = tmp_path / "archive.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        for path in root.parent.rglob("*.*"):
+            file.write(path, path.relative_to(root.parent))
+    found = read(fetch_lgg(str(archive), tmp_path / "data"))
+    assert found.fingerprint == read(root).fingerprint
+    assert (tmp_path / "data" / "kaggle_3m" / "data.csv").is_file()
+
+
+def test_a_source_that_is_nothing(tmp_path) -> None:
+    with pytest.raises(InputError, match="give `kaggle`, the zip that Kaggle gives, or a folder"):
+        fetch_lgg(str(tmp_path / "nowhere"), tmp_path)
+    (tmp_path / "data.zip").write_text("no zip")
+    with pytest.raises(InputError, match=r"data\.zip"):
+        fetch_lgg(str(tmp_path / "data.zip"), tmp_path / "data")
+
+
+def test_kaggle_is_asked_by_the_data_sets_name(root, tmp_path, monkeypatch) -> None:
+    def answer(name: str) -> str:
+        if name != "mateuszbuda/lgg-mri-segmentation":
+            raise ConnectionError("no route to host")
+        return str(root.parent)
+
+    monkeypatch.setitem(sys.modules, "kagglehub", SimpleNamespace(dataset_download=answer))
+    assert fetch_lgg("kaggle", tmp_path) == root.parent
+    monkeypatch.setattr(lgg, "KAGGLE_NAME", "another")
+    with pytest.raises(InputError, match=r"could not be fetched from Kaggle: no route to host"):
+        fetch_lgg("kaggle", tmp_path)
+    monkeypatch.setitem(sys.modules, "kagglehub", None)
+    with pytest.raises(InputError, match=r"kagglehub is missing: pip install .* or give the zip"):
+        fetch_lgg("kaggle", tmp_path)
+
+
+def test_of_each_patient_the_slice_with_the_largest_tumour_is_found() -> None:
+    areas = [0, 3, 0, 5, 0, 5, 9]  # empty slices are the smallest, and of equals the first counts
+    masks = np.zeros((7, 3, 3), dtype=np.uint8)
+    for mask, area in zip(masks, areas, strict=True):
+        mask.flat[:area] = 1
+    nothing = np.zeros(7)
+    dataset = LggDataset(np.array([*"aabbbbc"]), nothing, nothing, nothing, masks, "", "real")
+    assert dataset.largest_tumours(np.arange(7)).tolist() == [6, 3, 1]
+    assert dataset.largest_tumours(np.array([0, 2, 4, 5])).tolist() == [5, 0]
