@@ -37,10 +37,19 @@ from hw3 import colab
 
 colab.set_up("book")
 
+# %% [markdown]
+# ## The answers
+#
+# **Tumours.** Yes: on patients it has never seen, a U-Net on a frozen VGG16 comes close to what is published for such patients, and to how well two experts agree (0.84). Split by slice, as in the report, it is tested on patients whose other slices it was trained on, which flatters it ({doc}`3.5 <q3/3_5_leakage>`).
+#
+# **Signs.** Faster R-CNN leads SSD300 by a little, on the report's random splits and on the official one ({doc}`2.4 <q2/2_4_comparison>`). By the rule of the benchmark's own competition, its winners of 2013 are still ahead, above all on mandatory signs.
+
 # %% tags=["hide-input"]
 import json
 from functools import partial
 from pathlib import Path
+
+from IPython.display import display
 
 from hw3 import records
 from hw3.detection import ap
@@ -85,15 +94,7 @@ two, one = (
 entries = reversed(published["segmentation"] + published["detection"])
 best = {own["source"]: f"{own.get('dice', own.get('map50')):.3f}" for own in entries}
 
-# %% [markdown]
-# ## The answers
-#
-# **Tumours.** Yes: on patients it has never seen, a U-Net on a frozen VGG16 comes close to what is published for such patients, and to how well two experts agree (0.84). Split by slice, as in the report, it is tested on patients whose other slices it was trained on, which flatters it ({doc}`3.5 <q3/3_5_leakage>`).
-#
-# **Signs.** Faster R-CNN leads SSD300 by a little, on the report's random splits and on the official one ({doc}`2.4 <q2/2_4_comparison>`). By the rule of the benchmark's own competition, its winners of 2013 are still ahead, above all on mandatory signs.
-
-# %% tags=["hide-input"]
-table(
+first = table(
     ["real data", "ours", "report", "published"],
     [
         ["Dice, validation slices, report's recipe", batches[0], dice, None],
@@ -106,16 +107,14 @@ table(
         ["Competition's rule, official split", areas, None, "1, 1, 1"],
     ],
 )
-
-# %% tags=["hide-input"]
-sources(shown)
+display(first, sources(shown))
 
 # %% [markdown]
-# Brackets hold 95 % intervals: over patients for Dice, over images and runs for AP. Validation slices give a mean over batches, as in the report; test slices are pooled; new patients give a mean over patients. AP is at IoU 0.5 over four groups, unless three are named. The last two rows are Faster R-CNN's; the competition scores prohibitory, mandatory and danger signs each alone. Published are {cite}`pourmahboubi2025`, whose split is not stated; {cite}`buda2017`, cross-validated; the best of a comparison {cite}`arcos2018`; and the winners {cite}`houben2013`.
+# Brackets hold 95 % intervals. Dice is a mean over batches on validation slices, as in the report, and over patients where these are held out. AP is at IoU 0.5; the last two rows are Faster R-CNN's, the last for prohibitory, mandatory and danger signs. Published: {cite}`pourmahboubi2025`, split not stated; {cite}`buda2017`; {cite}`arcos2018`; the winners of {cite}`houben2013`.
 #
 # ## How to read, how to rerun
 #
-# Chapters 1 and 2 follow the report, figure by figure under its own numbers; chapter 3 goes beyond it. Scores on **real data** come from records: files that hold settings, hardware, and the counts from which each score can be computed again. **Simulated data** are drawn by the book itself, so that every page runs anywhere: on Colab (with a GPU on the real data), by `make book`, or from a shell:
+# Chapters 1 and 2 follow the report under its own numbers; chapter 3 goes beyond it. Scores on **real data** come from records, from which each can be computed again; **simulated data** are drawn by the book itself, so that every page runs anywhere: on Colab (with a GPU on the real data), by `make book`, or from a shell:
 #
 # ```bash
 # python -m hw3 data lgg                           # fetch the real slices

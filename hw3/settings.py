@@ -284,7 +284,7 @@ SAMPLE = Profile(
     name="sample",
     simulated=True,
     patients=24,
-    images=200,
+    images=160,
     image_size=(400, 680),
     sizes={
         "unet": {
@@ -294,7 +294,7 @@ SAMPLE = Profile(
             "encoder_weights": "random",
             "width": 0.25,
             "decoder_channels": (64, 48, 32, 24),
-            "epochs": 12,
+            "epochs": 10,
             "batch_size": 8,
             "learning_rate": 3e-3,
         },
