@@ -12,8 +12,7 @@ import tifffile
 import torch
 
 from hw3 import records, training
-from hw3.data import InputError
-from hw3.data import PREDICTED_RGB
+from hw3.data import PREDICTED_RGB, InputError
 from hw3.segmentation import experiment, lgg
 from hw3.segmentation.losses import dice_loss
 from hw3.segmentation.metrics import SliceCounts, count_pixels, dice
