@@ -8,7 +8,7 @@
 # ::::{grid} 1 1 2 2
 # :::{grid-item}
 # :columns: 12 12 7 7
-# ![Ten brain slices, those with the best Dice first, then empty ones. Green lines follow the tumours, dashed orange lines are the predictions.](_static/fig-1-5.jpeg)
+# ![Ten brain slices, those with the best Dice first, then empty ones. Green lines follow the tumours, dashed orange lines are the predictions.](_static/fig-1-5.png)
 #
 # *Simulated slices, new to the U-Net ({doc}`1.7 <q1/1_7_evaluation>`): true outlines green, predicted ones orange.*
 # :::
@@ -61,7 +61,11 @@ by_report, by_slice, by_patient = (
     records.load(RUNS / f"lgg-{own}.json") for own in ("report", "slice", "patient")
 )
 parts, pixels = by_patient.evidence, by_patient.evidence["pixels_per_slice"]
-batches = [score(run.results["validation"], "dice_batch_mean") for run in (by_report, by_slice)]
+validated = [
+    SliceCounts.from_evidence(run.evidence["validation"], run.evidence["pixels_per_slice"])
+    for run in (by_report, by_slice)
+]
+batches = [score(scores(own, batch_size=20), "dice_batch_mean") for own in validated]
 test = score(by_slice.results["test"], "dice")
 held_out = SliceCounts.from_evidence(parts["validation"] | parts["test"], pixels)
 patients = score(scores(held_out, batch_size=20), "dice_patient_mean")
