@@ -133,14 +133,17 @@ def train(chosen: Settings, options: RunOptions) -> None:
         raise InputError(f"workers is {options.workers}: choose 0 or more")
     experiment = _experiment(chosen.model)
     if options.record:
+        if options.record.is_dir():
+            raise InputError(f"--record is {options.record}, a folder: name a file")
         records.check_writable(options.record.parent)
     with processes().local_main_process_first():  # which fetches the data; the others find them
         dataset = experiment.prepare(settings.active(), options.data, chosen)
     folder, name = options.runs or settings.runs_folder(), options.name or chosen.model
     done, _ = experiment.run(chosen, dataset, folder, name, options.note, options.workers)
     if processes().is_main_process:  # it alone knows the digest of the weights
-        for path in filter(None, (folder / f"{done.stem}.json", options.record)):
-            print(f"record: {done.save(path)}")
+        print(f"record: {folder / done.stem}.json")
+        if options.record:
+            print(f"record: {done.save(options.record)}")
         print(f"weights: {done.weights_in(folder)}")
         print(experiment.headline(done))
 
@@ -166,6 +169,8 @@ def evaluate(
         raise InputError("--data and --weights go together: predicting anew needs both")
     found = records.load(record)
     experiment = _experiment_of(found)
+    if not found.results:
+        raise InputError(f"{record}: holds no results; give the record of a finished run")
     if weights is not None:
         found.evidence = experiment.predict_evidence(found, data, weights)
     differences = compare(found.results, experiment.derive_results(found), tolerance)
@@ -222,7 +227,8 @@ def compare(
             place = f"{path}.{key}".strip(".")
             differences += compare(value, after.get(key), tolerance, place)
         return differences
-    numbers = all(isinstance(value, int | float) for value in (before, after))
+    numbers = all(isinstance(value, float) or type(value) is int for value in (before, after))
+    numbers = numbers and max(map(abs, (before, after))) < 2**63  # larger ones have no difference
     same = abs(before - after) <= tolerance if numbers else before == after
     return [] if same else [(path, before, after)]
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchvision.models import VGG16_Weights, WeightsEnum
 from torchvision.models.vgg import cfgs, make_layers
 
-from hw3.data import InputError, expanded, write_atomically
+from hw3.data import InputError, expanded, file_sha256, write_atomically
 
 WEIGHTS = Path(__file__).parent / "weights"
 VGG16_MEAN = (0.48235, 0.45882, 0.40784)
@@ -57,7 +57,11 @@ def fetch_state(weights: WeightsEnum) -> dict[str, Tensor]:
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     file = folder / Path(urlparse(weights.url).path).name
     try:
-        return weights.get_state_dict(progress=sys.stderr.isatty(), check_hash=True)
+        state = weights.get_state_dict(progress=sys.stderr.isatty(), check_hash=True)
+        # Of a file that was there already torch checks nothing; its name ends in its hash.
+        if not file_sha256(file).startswith(file.stem.rpartition("-")[2]):
+            raise ValueError("another hash")
+        return state
     except Exception as error:  # a damaged file raises almost anything
         if file.exists():  # torch moves a download there once its hash is right
             raise InputError(f"{file} is damaged: delete {file}, and run again") from None
@@ -70,7 +74,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
     path = expanded(path)
     try:
         if path.suffix == ".safetensors":
-            state = safetensors.torch.load_file(path)
+            # By content, since its path may be no UTF-8; the order would be another every time.
+            state = dict(sorted(safetensors.torch.load(path.read_bytes()).items()))
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
         fault = _fault(state)
@@ -88,7 +93,7 @@ def _fault(state: Any) -> str | None:
     if not isinstance(state, dict):
         return f"a {type(state).__name__} instead of a state dict"
     for name, value in state.items():
-        if not isinstance(name, str):
+        if not isinstance(name, str) or not name.isprintable():
             return f"the key {name!r} is no name"
         if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized:
             return f"{name} is no dense tensor"

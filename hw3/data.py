@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from glob import glob
+from itertools import islice
 from pathlib import Path, PureWindowsPath
 from tempfile import TemporaryDirectory
 
@@ -33,6 +34,7 @@ DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError,
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile decompresses others without bound
 PARTS = {"TrainIJCNN2013", "TestIJCNN2013"}  # of GTSDB, published beside the whole
 DAY = 24 * 60 * 60
+PAGES = 1000  # of a TIFF that are looked at: where the list of them is damaged, it may be a ring
 PREDICTED_RGB = (213, 94, 0)
 """What is predicted is drawn in this into a user's pictures; the figures have it, too."""
 
@@ -47,7 +49,7 @@ OTHER_KINDS = {  # by the bytes at a place in the file; the first that fits
     **{(4, b"ftyp" + brand): "HEIC" for brand in (b"hei", b"hev", b"mif1", b"msf1")},
     (4, b"ftypavi"): "AVIF",
     **{(4, b"ftyp"): "a video", (8, b"AVI "): "a video", (0, b"\x1aE\xdf\xa3"): "a video"},
-    (0, b"\x5c\1\0\0"): "NIfTI",
+    **{(0, b"\x5c\1\0\0"): "NIfTI", (0, b"\0\0\1\x5c"): "NIfTI"},
     (128, b"DICM"): "DICOM",
     (0, b"%PDF"): "a PDF",
     (0, b"\x93NUMPY"): "a NumPy array",
@@ -137,6 +139,8 @@ def _transfer(url: str, part: Path, have: int) -> None:
         if status == 429 or status >= 500:
             raise requests.ConnectionError(f"the server answered {status} {response.reason}")
         response.raise_for_status()
+        if status not in (200, 206):  # such as a redirect to nowhere
+            raise ValueError(f"the server answered {status} {response.reason}")
         length = response.headers.get("Content-Length", "0")
         if not length.isdecimal():
             raise ValueError(f"the server says that {length!r} bytes follow")
@@ -174,6 +178,7 @@ def unpack(archive: Path, folder: Path, dataset: str, *, max_bytes: int = 8 * 2*
             sweep(folder)
             with zipfile.ZipFile(archive) as opened:
                 _refuse_hostile(archive, opened.infolist(), max_bytes)
+                _refuse_lost(archive, opened)
                 members = _members(archive, opened, dataset)
                 _extract(opened, members, target, digest)
         if note.is_file() and note.read_text() == digest:
@@ -196,6 +201,9 @@ def _extract(
             path.parent.mkdir(parents=True, exist_ok=True)
             with opened.open(member) as source, open(path, "xb") as file:
                 shutil.copyfileobj(source, file)  # never more than the declared size
+                size = file.tell()
+            if size != member.file_size or (size == 0 and _is_picture(path)):
+                raise ValueError(f"{str(name)!r} is not whole")  # its size and CRC may be zeroed
         (staging / ".archive-sha256").write_text(digest)
         try:
             staging.rename(target)
@@ -223,6 +231,19 @@ def _refuse_hostile(archive: Path, members: list[zipfile.ZipInfo], max_bytes: in
         raise InputError(f"{archive}: {len(faults)} fault(s), {remedy}:\n  " + "\n  ".join(faults))
 
 
+def _refuse_lost(archive: Path, opened: zipfile.ZipFile) -> None:
+    """A damaged list of members would hide some of them, without a word from zipfile."""
+    with open(archive, "rb") as file:
+        file.seek(-min(archive.stat().st_size, (1 << 16) + 22), os.SEEK_END)  # longest comment
+        end = file.read()
+    listed, found = end.rindex(b"PK\5\6") + 10, len(opened.infolist())
+    count = int.from_bytes(end[listed : listed + 2], "little")
+    if count not in (found % (1 << 16), (1 << 16) - 1):  # the last: it is said in ZIP64's fields
+        raise ValueError(f"it holds {count} members, and lists {found}")
+    for member in opened.infolist():
+        opened.open(member).close()  # compares its name with the one beside the content
+
+
 def _members(archive: Path, opened: zipfile.ZipFile, dataset: str) -> dict[Path, zipfile.ZipInfo]:
     """What lies in the topmost folder `dataset` that has pictures, without a copy further down."""
     files = {  # Windows' own zips have backslashes
@@ -242,11 +263,11 @@ def _members(archive: Path, opened: zipfile.ZipFile, dataset: str) -> dict[Path,
     names = {part for parts in files for part in parts}
     if part := PARTS & names:
         fault = f"holds {part.pop()}, which is only a part of the data set; give the whole one's"
-    elif inner := [name for name in names if name.lower().endswith(".zip")]:
+    elif inner := [repr(name)[1:-1] for name in names if name.lower().endswith(".zip")]:
         fault = f"holds another archive, {inner[0]}; unpack it, and give that one"
     else:
         at_top = any(len(parts) == 1 and _is_picture(Path(parts[0])) for parts in files)
-        tops = sorted({parts[0] for parts in files})
+        tops = sorted({repr(parts[0])[1:-1] for parts in files})
         found = "pictures at its top" if at_top else _few(tops) or "nothing"
         fault = f"holds {found}, and no folder {dataset} with pictures; unpack it into a folder of"
         fault += " that name, and give that folder"
@@ -296,10 +317,11 @@ def _decode_tiff(content: bytes) -> tuple[np.ndarray, int]:
     """(height, width, 1 to 4) uint8 and orientation; by tifffile, which knows all codecs."""
     # From memory and by page, so that no other file of an OME-TIFF is read.
     with tifffile.TiffFile(io.BytesIO(content), is_ome=False) as file:
-        page, pages = file.pages[0], [page for page in file.pages if not page.is_reduced]
+        listed = list(islice(file.pages, PAGES))
+        page, pages = listed[0], [page for page in listed if not page.is_reduced]
         if page.is_reduced or "DNGVersion" in page.tags:
             raise InputError("it is camera raw with a preview; develop it to TIFF or PNG")
-        if len(pages) != 1:
+        if len(pages) != 1 or len(listed) == PAGES:
             sizes = _few([f"{page.imagewidth} x {page.imagelength}" for page in pages])
             raise InputError(f"it holds {len(pages)} pages, {sizes}; save one of them alone")
         if file.series[0].size > page.size or page.imagedepth != 1:
@@ -346,6 +368,10 @@ def _decode_other(content: bytes) -> tuple[np.ndarray, int]:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             if (count := getattr(image, "n_frames", 1)) != 1:
                 raise InputError(f"it holds {count} pictures; save one of them alone")
+            if image.format == "PPM":
+                end = image.tile[0][2] + image.width * image.height * len(image.getbands())
+                if re.match(rb"\s*P[1-7]\s", content[end:]):
+                    raise InputError("it holds several pictures; save one of them alone")
             stored = _stored_modes(image)
             if any(re.match(r"[1IF]|(?!P).*;\d", mode) for mode in stored):
                 modes = ", ".join(sorted(stored))
@@ -417,7 +443,7 @@ def pictures(paths: Sequence[Path]) -> list[Path]:
 
 def _is_set_aside(path: Path) -> bool:
     system = path.name.startswith(".") or path.name.lower() in ("thumbs.db", "desktop.ini")
-    return system or path.stem.endswith("_mask")
+    return system or path.stem.lower().endswith("_mask")
 
 
 def _is_picture(path: Path) -> bool:

@@ -96,7 +96,8 @@ class RunRecord:
 
     def save(self, path: Path) -> Path:
         """Write the record to `path` so that a reader sees the old file or the new, never half."""
-        write_atomically(path, _dumps(self.__dict__).encode())
+        # A name that is not UTF-8 comes as lone surrogates, which no reader of JSON takes.
+        write_atomically(path, _dumps(self.__dict__).encode(errors="replace"))
         return path
 
 
@@ -270,13 +271,16 @@ def hardware() -> dict[str, Any]:
 def _dumps(value: Any, depth: int = 0) -> str:
     """JSON with one line a key for three levels, and everything deeper on its key's line."""
     if not isinstance(value, dict | list) or not value or depth == 3 or _is_plain_list(value):
-        return json.dumps(value, allow_nan=False)
+        return json.dumps(value, allow_nan=False, ensure_ascii=False)
     pad = " " * (depth + 1)
     if isinstance(value, list):
         body = [pad + _dumps(item, 3) for item in value]
     else:
         keys = _FIELDS if depth == 0 else value
-        body = [f"{pad}{json.dumps(str(key))}: {_dumps(value[key], depth + 1)}" for key in keys]
+        body = [
+            f"{pad}{json.dumps(str(key), ensure_ascii=False)}: {_dumps(value[key], depth + 1)}"
+            for key in keys
+        ]
     opening, closing = "[]" if isinstance(value, list) else "{}"
     return f"{opening}\n" + ",\n".join(body) + f"\n{' ' * depth}{closing}" + "\n" * (depth == 0)
 

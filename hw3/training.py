@@ -10,6 +10,7 @@ import hashlib
 import os
 import platform
 import random
+import re
 import signal
 import sys
 import threading
@@ -492,11 +493,13 @@ def _loader_faults_told() -> Iterator[None]:
         yield
     except InputError as error:  # from another process it comes with all of its traceback
         raise InputError(str(error).rpartition("InputError: ")[2].strip()) from None
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader"):  # "... worker (pid 7) is killed", "timed out"
+    except (OSError, RuntimeError) as error:
+        told = str(error).strip().splitlines() or [""]
+        full = "DataLoader worker" in told[0] and re.search("No space|unable to|shared", told[-1])
+        if not full and not told[0].startswith("DataLoader"):  # "... is killed", "timed out"
             raise
         remedy = "give /dev/shm more room (docker run --shm-size=4g), or choose --workers 0"
-        raise InputError(f"{str(error).splitlines()[0].strip()}: {remedy}") from None
+        raise InputError(f"{told[-1 if full else 0]}: {remedy}") from None
 
 
 def _any_process(accelerator: Accelerator, *flags: bool) -> list[bool]:

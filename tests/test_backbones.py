@@ -82,16 +82,23 @@ def test_without_network_the_message_says_where_to_put_the_file(tmp_path, monkey
         vgg16_features("imagenet")
 
 
-@pytest.mark.parametrize("damage", ["nothing", "cut", "garbage"])
+@pytest.mark.parametrize("damage", ["nothing", "cut", "garbage", "other weights"])
 def test_a_damaged_file_of_torchvision_is_named(tmp_path, monkeypatch, damage) -> None:
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     file = tmp_path / "checkpoints" / IMAGENET.url.rsplit("/", 1)[-1]
     file.parent.mkdir()
     torch.save({"features.0.weight": torch.zeros(64, 3, 3, 3)}, file)
     whole = file.read_bytes()
-    file.write_bytes({"nothing": b"", "cut": whole[:1000], "garbage": b"<html>"}[damage])
+    damages = {"nothing": b"", "cut": whole[:1000], "garbage": b"<html>", "other weights": whole}
+    file.write_bytes(damages[damage])
     with pytest.raises(InputError, match=f"{file.name} is damaged: delete .*{file.name}"):
         vgg16_features("imagenet")
+
+
+def test_a_path_that_is_not_utf8_is_read(tmp_path) -> None:
+    path = tmp_path / "caf\udce9.safetensors"
+    save_weights(nn.Linear(1, 1), path)
+    assert list(backbones.read_state(path)) == ["bias", "weight"]
 
 
 def test_every_misfit_of_a_file_is_named(tmp_path) -> None:
@@ -124,6 +131,7 @@ def test_foreign_files_are_refused_by_name(tmp_path, small, name, content) -> No
         ([1, 2], "a list instead of a state dict"),
         ({"model": {"0.weight": torch.ones(1)}}, "model is no dense tensor"),
         ({1: torch.ones(1)}, "the key 1 is no name"),
+        ({"0.we\nght": torch.ones(1)}, r"the key '0\.we\\nght' is no name"),
         ({"0.weight": torch.ones(2).to_sparse()}, r"0\.weight is no dense tensor"),
         ({"epoch": 3}, "epoch is no dense tensor"),
         ({"0.weight": torch.tensor([1.0, torch.nan])}, r"0\.weight holds numbers that are not fin"),

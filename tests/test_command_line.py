@@ -142,6 +142,7 @@ def test_wrong_usage_has_exit_status_2(capsys, words) -> None:
         ("train unet --data nowhere", "nowhere: give `kaggle`"),
         ("train unet --epochs 1 --runs FILE/runs", "FILE/runs: cannot be written to"),
         ("train unet --epochs 1 --record FILE/run.json", "FILE: cannot be written to"),
+        ("train unet --record .", "--record is ., a folder"),
         ("train unet --data ~nosuchuser/x", "~nosuchuser/x: there is no such user"),
         ("data gtsdb --to=~nosuchuser/x", "~nosuchuser/x: there is no such user"),
         ("evaluate none.json", "none.json: no record to read"),
@@ -314,6 +315,7 @@ def test_evaluate_names_what_was_altered(capsys, trained, tmp_path, where, named
         ("settings", {"model": "unet", "batch_size": 10**300}, "batch_size is 1000"),
         ("evidence", {}, "its evidence: pixels_per_slice is missing"),
         ("data", {}, "its data: fingerprint is missing"),
+        ("results", {}, "holds no results"),
     ],
 )
 def test_evaluate_a_record_with_something_else_in_it(

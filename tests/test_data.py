@@ -38,7 +38,7 @@ CONTENT = zip_bytes({"roads/0.ppm": random.Random(0).randbytes(300_000)})
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 HALF = len(CONTENT) // 2
 ODD_LENGTHS = ["abc", "-5", "1e3", ""]
-ODD_PLACES = ["http://", "http://[::1", "ftp://x/y", "http://a b/", "http://x:y/", "//"]
+ODD_PLACES = ["http://", "http://[::1", "ftp://x/y", "http://a b/", "http://x:y/", "//", ""]
 
 
 class Server(ThreadingHTTPServer):
@@ -197,7 +197,7 @@ def test_refusal_is_not_retried_and_keeps_the_part(server: Server, path: Path) -
 
 
 IMPOSSIBLE = ["no address", "http://127.0.0.1:1/", "ftp://127.0.0.1/x"]
-NONSENSE = [f"length.{n}" for n in range(4)] + [f"redirect.{n}" for n in range(6)]
+NONSENSE = [f"length.{n}" for n in range(4)] + [f"redirect.{n}" for n in range(7)]
 
 
 @pytest.mark.parametrize("place", IMPOSSIBLE + NONSENSE)
@@ -251,6 +251,7 @@ def test_a_folder_in_a_folder_of_its_own_name(tmp_path: Path) -> None:
         (["holiday/sea.jpg"], "holds holiday, and no folder roads with pictures"),
         (["roads/gt.txt"], "holds roads, and no folder roads with pictures"),
         (["a/b/c/roads/0.ppm"], "holds a, and no"),
+        (["two\nlines/0.txt"], r"holds two\\nlines, and no"),
         ([*"abcdefgh"], "holds a, b, c, d, e, and 3 more, and no folder"),
         ([], "holds nothing"),
     ],
@@ -315,12 +316,25 @@ def test_lying_member_yields_no_more_than_it_declares(tmp_path: Path) -> None:
 
 FLIPPED = bytearray(zip_bytes(ROADS | {"roads/noise": CONTENT}, zipfile.ZIP_STORED))
 FLIPPED[HALF] ^= 255
+RENAMED = zip_bytes({"roads/1.ppm": b"last"} | ROADS)
+RENAMED = RENAMED.replace(b"roads/1", b"roaTs/1").replace(b"roaTs/1", b"roads/1", 1)
+UNLISTED = bytearray(zip_bytes(ROADS | {"roads/1.ppm": b"last"}))
+UNLISTED[UNLISTED.rindex(b"PK\5\6") + 10] += 1
+EMPTIED, SHORT = bytearray(zip_bytes(ROADS)), bytearray(zip_bytes(ROADS))
+EMPTIED[(start := EMPTIED.index(b"PK\1\2")) + 16 : start + 28] = bytes(12)  # its CRC and sizes
+SHORT[start + 16 : start + 24] = bytes(8)  # its CRC and compressed size
 
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"<html></html>", CONTENT[:HALF], CONTENT[:-30], CONTENT[HALF:], FLIPPED, None],
-    ids=["empty", "page", "first half", "end cut off", "second half", "flipped", "missing"],
+    [
+        *(b"", b"<html></html>", CONTENT[:HALF], CONTENT[:-30], CONTENT[HALF:], FLIPPED, None),
+        *(RENAMED, EMPTIED, SHORT, UNLISTED),
+    ],
+    ids=[
+        *("empty", "page", "first half", "end cut off", "second half", "flipped", "missing"),
+        *("renamed", "emptied", "short", "one not listed"),
+    ],
 )
 def test_what_is_no_whole_zip_leaves_nothing(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
@@ -549,6 +563,7 @@ DEEP_PPM = b"P6 56 40 65535\n" + (NOISE.astype(">u2") * 257).tobytes()
         ("xr.tif", save_tiff(NOISE, **RGB, compression="jpegxr"), "its pixels are .*JPEGXR; conv"),
         ("five.tif", save_tiff(np.dstack([NOISE, GREY, GREY]), **RGB), "its pixels are RGB, 5 sam"),
         *((f"two.{n}", save_image(NOISE, **SEVERAL), "it holds 2 pict") for n in ("gif", "mpo")),
+        ("two.ppm", save_bytes(2 * b"P6 1 1 255\nabc"), "it holds several pictures"),
         *((f"two.{n}", save_image(NOISE, **SEVERAL), "it holds 2 pict") for n in ("png", "webp")),
         (
             "two.tif",
@@ -599,6 +614,18 @@ OME = (
     f'SizeX="56" SizeY="40" SizeZ="2" SizeC="1" SizeT="1">{PLANE.format(0)}{PLANE.format(1)}'
     "</Pixels></Image></OME>"
 )
+
+
+def test_a_ring_of_pages_ends(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "ring.tif", GREY, **BLACK, metadata=None)
+    with tifffile.TiffFile(tmp_path / "ring.tif") as file:
+        first = file.pages.first.offset
+    content = bytearray((tmp_path / "ring.tif").read_bytes())
+    (count,) = struct.unpack_from("<H", content, first)
+    struct.pack_into("<I", content, first + 2 + 12 * count, end := len(content))
+    content += struct.pack("<HI", 0, end)  # a page without tags, whose next one is itself
+    (tmp_path / "ring.tif").write_bytes(content)
+    refused(tmp_path / "ring.tif", "it holds 1000 pages")
 
 
 def test_an_ome_tiff_reads_no_other_file(tmp_path: Path) -> None:
@@ -652,6 +679,7 @@ def test_half_a_picture_is_none(tmp_path: Path, kind: str, options: dict) -> Non
         ("a.mp4", b"\0\0\0\x20ftypisom", "a video"),
         ("a.avi", b"RIFF\x10\0\0\0AVI ", "a video"),
         ("a.nii", b"\x5c\1\0\0", "NIfTI"),
+        ("b.nii", b"\0\0\1\x5c", "NIfTI"),
         ("a.nii.gz", b"\x1f\x8b\x08\0", r"compressed by gzip, as \.nii\.gz is"),
         ("a", bytes(128) + b"DICM", "DICOM"),
         ("a.pdf", b"%PDF-1.7", "a PDF"),
@@ -671,7 +699,7 @@ def test_other_kinds_are_named(tmp_path: Path, name: str, start: bytes, kind: st
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     names = ["b.png", "a.JPG", "Thumbs.db", ".DS_Store", "desktop.ini", "._a.JPG", "notes.txt"]
     (tmp_path / "photos" / "below.png").mkdir(parents=True)
-    for name in (*names, "p_1.tif", "p_1_mask.tif"):
+    for name in (*names, "p_1.tif", "p_1_mask.tif", "p_2_MASK.TIF"):
         (tmp_path / "photos" / name).touch()
     monkeypatch.chdir(tmp_path)
     return Path("photos")
@@ -682,16 +710,19 @@ def test_a_folder_stands_for_its_pictures(photos: Path, capsys) -> None:
     assert [path.name for path in pictures([photos])] == names
     assert capsys.readouterr().out == (
         "left out, no pictures by their names: .DS_Store, ._a.JPG, Thumbs.db, desktop.ini, "
-        "notes.txt, and 1 more\n"
+        "notes.txt, and 2 more\n"
     )
     assert [path.name for path in pictures([photos / "*"])] == names
-    assert "and 1 more" not in capsys.readouterr().out  # a pattern leaves out dot files by itself
+    assert "more" not in capsys.readouterr().out  # a pattern leaves out dot files by itself
 
 
 def test_a_pattern_and_files_in_their_order_each_once(photos: Path, capsys) -> None:
     found = pictures([photos / "p_*", photos / "b.png", photos / "*.[pJ]*", photos / "b.png"])
     assert [path.name for path in found] == ["p_1.tif", "b.png", "a.JPG"]
-    assert capsys.readouterr().out == "left out, no pictures by their names: p_1_mask.tif\n"
+    assert (
+        capsys.readouterr().out
+        == "left out, no pictures by their names: p_1_mask.tif, p_2_MASK.TIF\n"
+    )
     (photos / "c[1].png").touch()
     assert pictures([photos / "c[1].png"]) == [photos / "c[1].png"]
     assert pictures([photos / "notes.txt"]) == [photos / "notes.txt"]  # the reader says what it is

@@ -309,6 +309,13 @@ def truth(own: records.RunRecord) -> dict:
         (lambda own: detection(own).update(bbox=[0, 0, -1, 2]), r"detections.0.bbox.2 is -1"),
         (lambda own: detection(own).update(bbox=[0, float("nan"), 1, 2]), r"bbox.1 is nan"),
         (lambda own: detection(own).update(bbox=[0, 0, 1]), r"bbox.3 is missing"),
+        (lambda own: detection(own).update(bbox=[0, 1e308, 1, 2]), r"bbox.1 is 1e\+308"),
+        (lambda own: detection(own).update(score="0.5"), r"detections.0.score is '0.5'"),
+        (lambda own: detection(own).update(score=True), r"detections.0.score is True"),
+        (
+            lambda own: own.data["split"]["train"].append(truth(own)["image_id"]),
+            "split: an image is there twice",
+        ),
         (lambda own: detection(own).update(image_id=5000), "not of the images that data.split"),
         (lambda own: truth(own).update(image_id=5000), "not of the images that data.split"),
         (lambda own: truth(own).update(labels=[5]), "labels.0 is 5"),

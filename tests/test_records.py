@@ -47,6 +47,11 @@ def test_record_survives_a_round_trip_as_the_same_bytes(tmp_path) -> None:
         assert load(path).save(tmp_path / "two.json").read_bytes() == path.read_bytes()
 
 
+def test_a_note_that_is_not_utf8_can_be_read_again(tmp_path) -> None:
+    path = make(data={"note": "caf\udce9 für"}).save(tmp_path / "one.json")
+    assert load(path).data == {"note": "caf? für"}
+
+
 def test_file_has_the_fields_in_order_and_is_compact_where_nobody_reads_it(tmp_path) -> None:
     text = make().save(tmp_path / "one.json").read_text()
     lines = text.splitlines()

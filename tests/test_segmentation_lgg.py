@@ -221,10 +221,16 @@ def in_another_patients_folder(image: Path, mask: Path) -> tuple[Path, str]:
     return other, "1 slice(s) of TCGA_HT_1_1 in this folder"
 
 
+def as_a_png(image: Path, mask: Path) -> tuple[Path, str]:
+    mask.unlink()
+    return image.rename(image.with_suffix(".png")), "a slice that is no TIFF; convert it"
+
+
 DAMAGES = [
     *(without_mask, without_image, without_number, with_a_number_twice, with_two_masks),
     *(with_a_smaller_mask, larger, with_half_a_mask, with_other_values),
     *(with_a_coloured_mask, copied_as_a_folder, in_another_patients_folder),
+    as_a_png,
 ]
 
 
@@ -319,8 +325,9 @@ def zero(path: Path) -> None:
         ("images.npy", Path.unlink),
         ("index.json", lambda path: cut(path, 0.5)),
         ("index.json", lambda path: path.write_text("[]")),
+        ("index.json", lambda path: path.write_text("[" * 100_000)),
     ],
-    ids=["zeroed", "cut", "empty", "missing", "cut index", "other index"],
+    ids=["zeroed", "cut", "empty", "missing", "cut index", "other index", "deep index"],
 )
 def test_a_damaged_cache_is_noticed_and_decoded_again(
     root, read, cache, capsys, name, damage

@@ -390,6 +390,15 @@ def test_a_fault_of_the_input_reads_alike_wherever_it_is_found(workers) -> None:
     assert str(caught.value) == "00001.jpg: cannot be decoded; give another copy"
 
 
+def without_room() -> None:
+    raise RuntimeError("unable to write to file </torch_7>: No space left on device (28)")
+
+
+def test_shared_memory_that_is_full_is_told_in_one_line() -> None:
+    with pytest.raises(InputError, match=r"^RuntimeError: unable .*/dev/shm .*--workers 0$"):
+        train_line(Broken(without_room), batch_size=2, workers=1)
+
+
 @pytest.mark.parametrize("fault", [killed, lambda: time.sleep(60)], ids=["killed", "hangs"])
 def test_a_loading_process_that_dies_or_hangs_is_told_in_one_line(monkeypatch, fault) -> None:
     monkeypatch.setattr(training, "LOADER_SECONDS", 1)

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import torch
 from accelerate import Accelerator
-from pydantic import BaseModel, Field, FiniteFloat, model_validator
+from pydantic import BaseModel, Field, model_validator
 from torch import Tensor, nn
 
 from hw3 import __version__, records, training
@@ -38,13 +38,21 @@ WHOLE_IMAGE = (800, 1333)
 """Shortest and longest side that Faster R-CNN resizes to where it is trained on whole images."""
 Label = Annotated[int, Field(ge=1, le=len(GROUPS), strict=True)]
 ImageId = Annotated[int, Field(ge=0, le=2**31, strict=True)]
-Side = Annotated[FiniteFloat, Field(ge=0)]
+Place = Annotated[float, Field(ge=-1e6, le=1e6, strict=True)]
+Side = Annotated[float, Field(ge=0, le=1e6, strict=True)]
 
 
 class Split(BaseModel):
-    """Which images are tested."""
+    """Which images are trained on, and which are tested."""
 
+    train: list[ImageId] = []
     test: list[ImageId]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len({*self.train, *self.test}) < len(self.train) + len(self.test):
+            raise ValueError("an image is there twice")
+        return self
 
 
 class Data(BaseModel):
@@ -58,7 +66,7 @@ class Truth(BaseModel):
     """The signs of one image."""
 
     image_id: ImageId
-    boxes_xyxy: list[tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat]]
+    boxes_xyxy: list[tuple[Place, Place, Place, Place]]
     labels: list[Label]
 
     @model_validator(mode="after")
@@ -76,8 +84,8 @@ class Detection(BaseModel):
 
     image_id: ImageId
     category_id: Label
-    bbox: tuple[FiniteFloat, FiniteFloat, Side, Side]
-    score: Annotated[float, Field(ge=0, le=1)]
+    bbox: tuple[Place, Place, Side, Side]
+    score: Annotated[float, Field(ge=0, le=1, strict=True)]
 
 
 class Evidence(BaseModel):

@@ -148,6 +148,8 @@ def read_gtsdb(path: Path) -> GtsdbDataset:
             f"gt.txt names no sign in the {len(test)} images 00600 to 00899, like the training "
             "part's: their signs would count as background; take the full archive's gt.txt"
         )
+    if not faults and not any(signs.values()):
+        faults.append("gt.txt names no sign at all: it is empty or cut")
     if faults:
         remedy = "put gt.txt right, or unpack the archive again"
         raise InputError(f"{folder}: {len(faults)} fault(s), {remedy}:\n  " + "\n  ".join(faults))
@@ -317,9 +319,15 @@ def _fingerprint(files: list[Path]) -> str:
     """Hash of all names and contents, kept beside the files while their sizes and times last."""
     cache = files[0].with_name(".fingerprint.json")
     state = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+
+    def check(fingerprint: str) -> str:
+        """Of what is kept: a damaged note would give the data another name."""
+        noted = json.dumps([state, fingerprint]).encode()
+        return hashlib.blake2b(noted, digest_size=16).hexdigest()
+
     with suppress(OSError, ValueError, KeyError, TypeError):
         kept = json.loads(cache.read_text())
-        if kept["files"] == state:
+        if kept["check"] == check(kept["fingerprint"]):
             return kept["fingerprint"]
 
     def digest(file: Path) -> bytes:
@@ -330,5 +338,6 @@ def _fingerprint(files: list[Path]) -> str:
         digests = list(tqdm(done, "hashing", len(files), unit="file", disable=None, leave=False))
     fingerprint = hashlib.blake2b(b"".join(digests), digest_size=16).hexdigest()
     with suppress(InputError):  # a folder that cannot be written to will do
-        write_atomically(cache, json.dumps({"files": state, "fingerprint": fingerprint}).encode())
+        note = {"fingerprint": fingerprint, "check": check(fingerprint)}
+        write_atomically(cache, json.dumps(note).encode())
     return fingerprint

@@ -310,6 +310,10 @@ def _pair_files(folder: Path) -> tuple[Path, list[Pair], list[str]]:
             misplaced[image.parent, patient] += 1
         else:
             pairs.append((image, mask))
+    for path in sorted(root.glob("*/*")):
+        own_name = re.compile(re.escape(path.parent.name) + "_[0-9]+(_mask)?").fullmatch
+        if own_name(path.stem) and path.with_suffix("") not in by_stem:
+            faults.append(f"{path}: a slice that is no TIFF; convert it, or delete it")
     for (parent, patient), count in misplaced.items():
         remedy = f"delete what is a copy, or move it to the folder {patient}"
         faults.append(f"{parent}: {count} slice(s) of {patient} in this folder; {remedy}")
@@ -341,9 +345,9 @@ def _checked_index(entry: Path) -> dict[str, Any] | None:
     """What is noted beside the arrays; None if there are none, or not those that were written."""
     if not entry.exists():
         return None
-    with suppress(OSError, ValueError, KeyError, TypeError):
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
         index = json.loads((entry / "index.json").read_text())
-        if index["blake2b"] == _digests(entry) and "mostly_white" in index:
+        if index["blake2b"] == _digests(entry) and isinstance(index["mostly_white"], list):
             return index
     print(f"{entry}: damaged, slices are decoded again")
     return None
