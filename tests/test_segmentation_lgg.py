@@ -226,11 +226,19 @@ def as_a_png(image: Path, mask: Path) -> tuple[Path, str]:
     return image.rename(image.with_suffix(".png")), "a slice that is no TIFF; convert it"
 
 
+def one_folder_too_deep(image: Path, mask: Path) -> tuple[Path, str]:
+    deeper = image.parent.parent / "part" / image.parent.name
+    deeper.mkdir(parents=True)
+    for path in (image, mask):
+        path.rename(deeper / path.name)
+    return deeper, "slices one folder too deep; move it up"
+
+
 DAMAGES = [
     *(without_mask, without_image, without_number, with_a_number_twice, with_two_masks),
     *(with_a_smaller_mask, larger, with_half_a_mask, with_other_values),
     *(with_a_coloured_mask, copied_as_a_folder, in_another_patients_folder),
-    as_a_png,
+    *(as_a_png, one_folder_too_deep),
 ]
 
 

@@ -38,6 +38,7 @@ from hw3.data import (
 from hw3.settings import FOLDS
 
 KAGGLE_NAME = "mateuszbuda/lgg-mri-segmentation"
+ENDINGS = (".tif", ".tiff")
 ARRAYS = ("images", "masks", "native_masks")
 THREADS = os.cpu_count() or 1
 BATCH = 64
@@ -275,7 +276,7 @@ def _files_of_patients(folder: Path) -> tuple[Path, list[Path]]:
         files = [
             path
             for path in sorted(root.glob("*/*"))
-            if path.suffix.lower() in (".tif", ".tiff")
+            if path.suffix.lower() in ENDINGS
             and not path.name.startswith(".")  # such as macOS' ._ files beside the real ones
             and not path.parent.name.startswith((".", "kaggle_3m"))
         ]
@@ -314,6 +315,10 @@ def _pair_files(folder: Path) -> tuple[Path, list[Pair], list[str]]:
         own_name = re.compile(re.escape(path.parent.name) + "_[0-9]+(_mask)?").fullmatch
         if own_name(path.stem) and path.with_suffix("") not in by_stem:
             faults.append(f"{path}: a slice that is no TIFF; convert it, or delete it")
+    deeper = {path.parent for path in root.glob("*/*/*") if path.suffix.lower() in ENDINGS}
+    for path in sorted(deeper):
+        if not path.parent.name.startswith((".", "__", "kaggle_3m")):  # the archive's second copy
+            faults.append(f"{path}: slices one folder too deep; move it up, or delete it")
     for (parent, patient), count in misplaced.items():
         remedy = f"delete what is a copy, or move it to the folder {patient}"
         faults.append(f"{parent}: {count} slice(s) of {patient} in this folder; {remedy}")
