@@ -72,4 +72,4 @@ told("dice", "Dice, validation slices")
 # - **Augmentation, one transform left out at a time**: in short runs on simulated slices none of the five was shown to help, and leaving out all of them did help; longer runs may answer otherwise.
 # - **Crops at full size with cross-entropy beside the Dice loss**, then more and larger crops, raised the U-Net's Dice.
 #
-# What remains is one run for each network, the recipe `ours` of `hw3.settings`; a detector looks for its false alarms halfway.
+# What remains is one run for each network, the recipe `ours` of `hw3.settings`, in which a detector looks for its false alarms halfway; the records shown in this book still took the steps above.

@@ -82,7 +82,7 @@ table(["real data", "signs covered", "AP at IoU 0.5", *SIZE_GROUPS], rows)
 #
 # ## On real roads
 #
-# These are the runs of our full recipe, on tiles. As before, bands and bars are 95 % intervals over runs and images.
+# These are the runs of our recipe, on tiles, made as “How this was run” in {doc}`2_2_two_stage` says. As there, bands and bars are 95 % intervals over runs and images.
 
 # %%
 title = f"{dataset.kind}, this page"

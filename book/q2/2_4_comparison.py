@@ -43,7 +43,7 @@ RUNS = Path("../runs")
 # - **The literature**: the same over three groups, without “other”, on the official split.
 # - **The competition** of 2013 {cite}`houben2013`: each of the three groups by itself, the exact area under the precision-recall curve, at an IoU of 0.6, on the official split.
 #
-# Our runs are those of {doc}`2_2_two_stage` and {doc}`2_3_one_stage`, where “How this was run” says how they were made. All scores are means over seeds, with 95 % intervals over seeds and images.
+# Our runs are those of {doc}`2_2_two_stage`, where “How this was run” says how they were made, and of {doc}`2_3_one_stage`. All scores are means over seeds, with 95 % intervals over seeds and images.
 
 # %%
 splits = ("official", "random")

@@ -81,7 +81,7 @@ table(header, [[*kind, *own] for kind, *own in zip(KINDS.items(), *columns, stri
 #
 # ## Signs that no box covers
 #
-# SSD300 moves and names default boxes, and Faster R-CNN's first stage moves anchors. A sign that none of them covers well is given to the one that fits best, and so trains one box where others train many. {numref}`fig-3-2` sets the share of the official test signs that some box covers, at an IoU of at least 0.5, beside the share that a trained detector finds, with the right group and at any score. Both SSD300 have the same start and settings and saw as many pictures: one saw whole images made 300 pixels wide, as in the report, the other native tiles.
+# SSD300 moves and names default boxes, and Faster R-CNN's first stage moves anchors. A sign that none of them covers well is given to the one that fits best, and so trains one box where others train many. {numref}`fig-3-2` sets the share of the official test signs that some box covers, at an IoU of at least 0.5, beside the share that a trained detector finds, with the right group and at any score. Both SSD300 have the same start and saw as many pictures: one saw whole images made 300 pixels wide, as in the report, the other native tiles, some of them around its own false alarms.
 
 # %%
 whole, tiles = (records.load(RUNS / f"gtsdb-ssd-{name}.json") for name in ("whole", "third-run"))

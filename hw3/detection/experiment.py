@@ -96,13 +96,14 @@ class Evidence(BaseModel):
 
 
 def prepare(
-    profile: Profile, source: str | None = None, _settings: DetectionSettings | None = None
+    profile: Profile, source: str | None = None, settings: DetectionSettings | None = None
 ) -> GtsdbDataset:
     """The data set of a profile: simulated on the spot, or the real one, found or fetched.
 
     Args:
         profile: decides between the two, and the sizes.
         source: real data from elsewhere, see `hw3.detection.gtsdb.fetch_gtsdb`.
+        settings: as question 1 takes them; photographs are read as they are, whatever they say.
 
     Example:
         >>> from hw3.settings import SMOKE

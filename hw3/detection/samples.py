@@ -1,7 +1,4 @@
-"""Training samples: native crops around signs, around false alarms and anywhere, or whole images.
-
-Signs are not mirrored: a mirrored "turn left" is another class, and no mirrored "STOP" exists.
-"""
+"""Training samples: crops around signs, around false alarms and anywhere, or whole images."""
 
 import os
 from collections.abc import Sequence
