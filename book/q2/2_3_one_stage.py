@@ -65,7 +65,7 @@ differences({"report": asked} | own)
 # %% [markdown]
 # ## Whole images or tiles
 #
-# SSD300 sees 300 × 300 pixels. Where the whole photograph is made that small, a sign of 30 pixels is left with 7. The table has two runs on real data with the same start and settings, tested on the 300 official images. They saw as many pictures: one whole images, the other tiles, among them some around its own false alarms.
+# SSD300 sees 300 × 300 pixels. Where the whole photograph is made that small, a sign of 30 pixels is left with 7. The table has two runs on real data with the same start, tested on the 300 official images. They saw as many pictures: one whole images, the other tiles, among them some around its own false alarms.
 
 # %%
 whole, tiles = (records.load(RUNS / f"gtsdb-ssd-{name}.json") for name in ("whole", "third-run"))
