@@ -129,10 +129,7 @@ class DetectionSettings(Settings):
     crops: Count | None = None
     """Native crops an epoch; None for whole images, resized, as in the report."""
     sign_share: Share = 0.8
-    """Share of the crops laid around a sign."""
-    hard_share: Share = 0.0
-    """Share of the crops laid around a false alarm of its own, in the second half of the run. These
-    hard negatives are looked for once in the training images; crops that are left lie anywhere."""
+    """Share of the crops laid around a sign; the others lie anywhere."""
     frozen_blocks: Annotated[int, Field(ge=0, le=5)] = 2
     """Blocks of the backbone that are not trained (a BatchNorm's statistics still follow)."""
     epochs: Count = 10
@@ -141,11 +138,6 @@ class DetectionSettings(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.sign_share + self.hard_share > 1:
-            stated = f"sign_share is {self.sign_share} and hard_share is {self.hard_share}"
-            raise ValueError(f"{stated}: choose no more than 1 together")
-        if self.hard_share and not self.crops:
-            raise ValueError(f"hard_share is {self.hard_share}: choose crops with it, or 0")
         if self.weights == "random" and self.frozen_blocks:
             fault = f"frozen_blocks is {self.frozen_blocks}"
             raise ValueError(f"{fault}: with random weights choose 0, or they stay random")
@@ -234,9 +226,8 @@ OURS: dict[str, Settings] = {
         rois_per_image=128,
         proposals=100,
         sign_share=0.3,
-        hard_share=0.3,
     ),
-    "ssd300": SsdSettings(**_DETECTORS, mining="batch", sign_share=0.4, hard_share=0.3),
+    "ssd300": SsdSettings(**_DETECTORS, mining="batch", sign_share=0.4),
 }
 """One run from the weights that come with the package (detectors) or ImageNet's (U-Net)."""
 RECIPES = {"report": REPORT, "ours": OURS}
@@ -313,7 +304,6 @@ _START = {
     "weights": "random",
     "split": "random",
     "sign_share": 0.8,
-    "hard_share": 0.0,
     "epochs": 4,
     "learning_rate": 2e-3,
     "seed": 1,

@@ -47,11 +47,7 @@ SampleKey = tuple[int, int]
 
 
 class Samples(Protocol):
-    """A map-style data set. Samples are dictionaries and hold at least "id", a string.
-
-    What it has learnt on the way (false alarms, say) it may offer by `state_dict` and take back by
-    `load_state_dict`: then it is part of the checkpoint.
-    """
+    """A map-style data set. Samples are dictionaries and hold at least "id", a string."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, key: SampleKey) -> dict[str, Any]: ...
@@ -434,7 +430,6 @@ class _Run:
             "optimizer": self.optimizer,
             "scheduler": self.scheduler,
             "scaler": self.accelerator.scaler,
-            "samples": self.task.samples if hasattr(self.task.samples, "state_dict") else None,
         }
         return {name: part for name, part in parts.items() if part is not None}
 

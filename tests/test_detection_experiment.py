@@ -1,10 +1,7 @@
 """Both detectors from data to record, on six small simulated roads."""
 
 import json
-import multiprocessing
-import os
 import shutil
-import signal
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
@@ -28,13 +25,10 @@ from hw3.settings import FULL, OURS, SMOKE, DetectionSettings, SsdSettings
 from hw3.simulated.roads import simulate_gtsdb
 
 SETTINGS: dict[str, DetectionSettings] = {
-    name: OURS[name].but(**SMOKE.sizes[name] | {"crops": 4, "epochs": 1, "hard_share": 0})
+    name: OURS[name].but(**SMOKE.sizes[name] | {"crops": 4, "epochs": 1})
     for name in ("faster-rcnn", "ssd300")
 }
 each_model = pytest.mark.parametrize("model_name", SETTINGS)
-
-processes = multiprocessing.get_context("forkserver")  # a fork of this one would copy its threads
-processes.set_forkserver_preload(["hw3.detection.experiment", "pytest", "torch._dynamo"])
 
 
 @pytest.fixture(scope="module")
@@ -141,80 +135,6 @@ def test_a_run_is_found_again_and_trained_anew_the_same(
     ):
         with pytest.raises(AssertionError, match="trained again"):
             experiment.run(other, data, runs_folder)
-
-
-# Hard negatives
-
-
-def test_only_confident_detections_on_nothing_are_false_alarms() -> None:
-    truths = [
-        {"image_id": 3, "boxes_xyxy": [[0, 0, 20, 20]], "labels": [1]},
-        {"image_id": 9, "boxes_xyxy": [], "labels": []},
-    ]
-    places = [
-        (3, 1, [0, 0, 20, 20], 0.9),  # the sign
-        (3, 2, [0, 0, 20, 20], 0.8),  # the sign, of another group
-        (3, 1, [60, 5, 10, 12], 0.2),
-        (3, 1, [80, 5, 10, 12], 0.19),
-        (9, 4, [0, 0, 20, 20], 0.7),
-    ]
-    found = [
-        {"image_id": image_id, "category_id": label, "bbox": box, "score": score}
-        for image_id, label, box, score in places
-    ]
-    assert experiment.false_alarms({"truths": truths, "detections": found}) == [
-        (9, [0, 0, 20, 20]),
-        (3, [60, 5, 70, 17]),
-    ]
-    assert experiment.false_alarms({"truths": truths, "detections": []}) == []
-
-
-def run_in_process(folder: Path, roads: Path, place: str = "") -> None:
-    """Train for two epochs of two steps, killed while mining, or gone on, two steps after it."""
-    torch.set_num_threads(1)
-    training.CHECKPOINT_SECONDS, experiment.ALARM_SCORE = 0, 0.05
-    step, mine, steps = experiment.train_step, experiment.false_alarms, 0
-
-    def dying_step(model, batch):
-        nonlocal steps
-        steps += 1
-        if place == "trained on" and steps == 2:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return step(model, batch)
-
-    def dying_mine(found):
-        if place == "mining":
-            os.kill(os.getpid(), signal.SIGKILL)
-        assert {truth["image_id"] for truth in found["truths"]} == set(split["train"])
-        return mine(found)
-
-    experiment.train_step, experiment.false_alarms = dying_step, dying_mine
-    dataset = read_gtsdb(roads)
-    split = gtsdb.split(dataset.image_ids, "random", 0)
-    changes = {"hard_share": 0.7, "epochs": 2, "crops": 8}
-    experiment.run(SETTINGS["faster-rcnn"].but(**changes), dataset, folder, "hard")
-
-
-def test_a_run_killed_around_the_mining_of_hard_negatives_ends_as_an_unkilled_one(
-    roads, tmp_path
-) -> None:
-    def codes(name: str, *places: str) -> list[int]:
-        found = []
-        for place in places:
-            process = processes.Process(target=run_in_process, args=(tmp_path / name, roads, place))
-            process.start()
-            process.join(120)
-            found.append(process.exitcode)
-        return found
-
-    assert codes("whole", "") == [0]
-    assert codes("killed", "mining", "trained on", "") == [-signal.SIGKILL] * 2 + [0]
-    whole, killed = (
-        records.load(next((tmp_path / name).glob("hard-*.json"))) for name in ("whole", "killed")
-    )
-    assert whole.weights == killed.weights and whole.evidence == killed.evidence
-    alarms = [entry["false_alarms"] for entry in whole.history]
-    assert alarms[0] == alarms[1] > 0 and [own["false_alarms"] for own in killed.history] == alarms
 
 
 # Models

@@ -54,11 +54,10 @@ def dataset(tmp_path_factory) -> GtsdbDataset:
     )
 
 
-def samples(dataset: GtsdbDataset, image_ids=IDS, augmented=False, alarms=(), **chosen):
+def samples(dataset: GtsdbDataset, image_ids=IDS, augmented=False, **chosen):
     """Crops that keep their colours, unless they are to be augmented."""
     settings = FasterRcnnSettings(**{"crop_size": CROP, "crops": 100} | chosen)
     made = CropSamples(dataset, image_ids, settings)
-    made.false_alarms = list(alarms)
     if not augmented:
         made.augmentation = lambda image, _epoch, _index: image
     return made
@@ -192,29 +191,6 @@ def test_without_crops_each_image_comes_whole_and_once(dataset, kind) -> None:
 def test_training_images_without_any_sign_are_refused(dataset, crops) -> None:
     with pytest.raises(InputError, match="the 1 training images hold no sign"):
         samples(dataset, [8], crops=crops)
-
-
-def test_crops_lie_around_false_alarms_as_often_as_asked(dataset) -> None:
-    alarms = [(8, [2.4, 30.6, 8.2, 38.0]), (40, [50.0, 3.0, 58.0, 9.5])]
-    shares = {"sign_share": 0.2, "hard_share": 0.5, "crops": 1000}
-    found = places(samples(dataset, [3, 8, 40], alarms=alarms, **shares))
-    holding = [
-        sum(image == IDS.index(image_id) and holds_whole(window, box) for image, window in found)
-        for image_id, box in ((8, (3, 31, 8, 38)), (40, (50, 3, 58, 9)))
-    ]
-    # Half of the crops, and a few of the others by chance.
-    assert holding[0] == pytest.approx(300, abs=70)
-    assert holding[1] == pytest.approx(280, abs=70)
-    signs = sum(any(holds_whole(window, box) for box in SIGNS[image]) for image, window in found)
-    assert signs >= 200
-
-
-def test_false_alarms_are_part_of_the_state(dataset) -> None:
-    alarms, share = [(40, [42.0, 40.0, 60.0, 60.0])], {"hard_share": 0.2}
-    first, second = samples(dataset, alarms=alarms, **share), samples(dataset, **share)
-    assert places(second) == places(samples(dataset)) != places(first)
-    second.load_state_dict(first.state_dict())
-    assert (second.false_alarms, places(second)) == (alarms, places(first))
 
 
 def boxes(*rows: tuple[float, ...]) -> np.ndarray:

@@ -96,8 +96,7 @@ def test_settings_are_frozen_and_checked_again_when_changed() -> None:
         ("faster-rcnn", {"frozen_blocks": 1, "weights": "random"}),
         ("faster-rcnn", {"crop_size": 1}),
         ("faster-rcnn", {"sign_share": float("nan")}),
-        ("ssd300", {"sign_share": 0.8, "hard_share": 0.3}),
-        ("ssd300", {"hard_share": 0.2}),
+        ("ssd300", {"sign_share": 1.1}),
         ("ssd300", {"mining": "Batch"}),
         ("ssd300", {"momentum": 0.9}),
         ("ssd300", {"a\nb": "\ud800"}),
@@ -116,7 +115,7 @@ def test_what_no_setting_can_be_is_refused_by_name_in_one_line(model, change) ->
 
 def test_the_limits_themselves_can_be_chosen() -> None:
     REPORT["unet"].but(seed=2**32 - 1, width=1 / 64, crop_size=16, batch_size=2, crops=1)
-    REPORT["ssd300"].but(sign_share=0.75, hard_share=0.25, crops=8, frozen_blocks=0)
+    REPORT["ssd300"].but(sign_share=1, crops=8, frozen_blocks=0)
 
 
 @pytest.mark.parametrize("own", [*REPORT.values(), *OURS.values()], ids=lambda own: own.model)

@@ -43,7 +43,7 @@ RUNS = Path("../runs")
 #
 # **The report's**: torchvision's ResNet50 {cite}`he2016` with a pyramid, from weights trained on COCO {cite}`lin2014`, fine-tuned on whole images with Adam {cite}`kingma2015`, batches of 8, 10 epochs. It does not state the learning rate. The anchors here are smaller than torchvision's, so that the layer that scores them starts anew. This book has no record of that recipe, since COCO weights could not be had for it; on a Colab GPU this very page runs it (profile `full`).
 #
-# **Ours** needs no COCO and hardly a GPU. The network is narrow, and begins with weights that simulated roads have left. It learns from crops of native pixels, some around a sign, some around its own false alarms in training images, some anywhere, and looks at whole images when tested.
+# **Ours** needs no COCO and hardly a GPU. The network is narrow, and begins with weights that simulated roads have left. It learns from crops of native pixels, some around a sign and some anywhere, and looks at whole images when tested.
 #
 # ### How this was run
 #
@@ -58,7 +58,7 @@ provenance(ours)
 # %%
 real = records.load_seeds(RUNS, "gtsdb-frcnn-official")
 asked = REPORT["faster-rcnn"].model_dump(exclude={"seed"})
-asked |= dict.fromkeys(("crop_size", "sign_share", "hard_share"))  # it has no crops
+asked |= dict.fromkeys(("crop_size", "sign_share"))  # it has no crops
 columns = {"real data": real[0].settings, "this page": ours.settings}
 own = {title: {name: used.get(name) for name in asked} for title, used in columns.items()}
 differences({"report": asked} | own)

@@ -17,7 +17,6 @@ from hw3 import __version__, records, training
 from hw3.backbones import WEIGHTS
 from hw3.data import PREDICTED_RGB, InputError, outputs, read_picture, write_atomically
 from hw3.detection import ap, gtsdb
-from hw3.detection.errors import find_errors
 from hw3.detection.gtsdb import GROUPS, GtsdbDataset
 from hw3.detection.models import Detections, build_faster_rcnn, build_ssd300, predict, total_loss
 from hw3.detection.samples import CropSamples, collate
@@ -29,8 +28,6 @@ from hw3.simulated.roads import simulate_gtsdb
 MODELS: dict[str, type[DetectionSettings]] = {
     own.model: own for own in (FasterRcnnSettings, SsdSettings)
 }
-ALARM_SCORE = 0.2
-"""Score from which a detection on no annotated sign is a false alarm, see `hard_share`."""
 DRAWN_SCORE = 0.5
 """Score from which a detection is drawn into a picture of one's own."""
 MAX_GRADIENT_NORM = 5.0
@@ -177,15 +174,6 @@ def run(
     task = training.Task(build(settings, weights), samples, train_step)
     task.collate, task.max_gradient_norm = collate, MAX_GRADIENT_NORM
 
-    def mine(model: nn.Module, epoch: int) -> dict[str, int]:
-        """Half-way, false alarms in training images become crops to learn from."""
-        if epoch == settings.epochs // 2:
-            found = evidence(settings, model, dataset, split["train"], accelerator)
-            samples.false_alarms = false_alarms(found)
-        return {"false_alarms": len(samples.false_alarms)}
-
-    if settings.hard_share:
-        task.after_epoch = mine
     checkpoint = folder / f"{record.stem}.checkpoint.pt"
     record.history = training.fit(task, settings, accelerator, checkpoint, record.key, workers)
     clock = perf_counter()
@@ -273,24 +261,6 @@ def evidence(
         "truths": truths,
         "detections": training.map_in_order(detect_one, image_ids, accelerator),
     }
-
-
-def false_alarms(found: dict[str, list]) -> list[tuple[int, list[float]]]:
-    """Where something that is no sign was taken for one, with a score of `ALARM_SCORE` or more.
-
-    Args:
-        found: as from `evidence`.
-
-    Returns:
-        Image ids and boxes xyxy in pixels, the highest score first.
-    """
-    matches = ap.match(found["truths"], found["detections"])
-    detections = matches.detections[find_errors(matches).kinds == "background"]
-    detections = detections[detections["score"] >= ALARM_SCORE]
-    xywh = detections["xywh"]
-    corners = np.hstack([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]])
-    image_ids = matches.image_ids[detections["image"]].tolist()
-    return list(zip(image_ids, corners.tolist(), strict=True))
 
 
 def to_coco(image_id: int, found: Detections) -> list[dict[str, Any]]:

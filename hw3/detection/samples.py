@@ -1,4 +1,4 @@
-"""Training samples: crops around signs, around false alarms and anywhere, or whole images."""
+"""Training samples: crops around signs and anywhere, or whole images."""
 
 import os
 from collections.abc import Sequence
@@ -42,22 +42,18 @@ class CropSamples(torch.utils.data.Dataset):
     """Samples for `hw3.training.fit`, indexed by (epoch, index).
 
     A sample has `image` (3, height, width) uint8, `boxes` (g, 4) float32 xyxy, `labels` (g,) int64
-    and `id`. With `settings.crops` it is a crop, as the shares of the settings say; SSD's have a
-    tile's side and are filled up with black where the image is smaller. Without, it is an image.
-
-    Attributes:
-        false_alarms: (image id, box xyxy in its pixels) of places that were taken for signs. Until
-            there are any, the crops that are for them lie anywhere.
+    and `id`. With `settings.crops` it is a crop, around a sign as often as the settings say; SSD's
+    have a tile's side and are filled up with black where the image is smaller. Without, it is an
+    image.
     """
 
     def __init__(
         self, dataset: GtsdbDataset, image_ids: Sequence[int], settings: DetectionSettings
     ) -> None:
         self.dataset, self.settings = dataset, settings
-        self.number = {image_id: index for index, image_id in enumerate(dataset.image_ids)}
-        self.indices = [self.number[image_id] for image_id in image_ids]
+        number = {image_id: index for index, image_id in enumerate(dataset.image_ids)}
+        self.indices = [number[image_id] for image_id in image_ids]
         self.signs = [(i, box) for i in self.indices for box in dataset.boxes_xyxy[i]]
-        self.false_alarms: list[tuple[int, list[float]]] = []
         self.padded = isinstance(settings, SsdSettings)
         self.side = TILE if self.padded else settings.crop_size
         self.augmentation = Augmentation(settings.seed)
@@ -90,22 +86,10 @@ class CropSamples(torch.utils.data.Dataset):
             "id": f"{self.dataset.image_ids[chosen]:05d} {window}",
         }
 
-    def state_dict(self) -> dict[str, Any]:
-        """What was learnt on the way."""
-        return {"false_alarms": self.false_alarms}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up what `state_dict` gave."""
-        self.false_alarms = state["false_alarms"]
-
     def _draw(self, drawn: np.random.Generator) -> tuple[int, tuple[int, int, int, int]]:
-        """An image's index and a window in it, around a drawn sign or false alarm, or anywhere."""
-        kind, settings = drawn.random(), self.settings
-        if kind < settings.sign_share:
+        """An image's index and a window in it, around a drawn sign or anywhere."""
+        if drawn.random() < self.settings.sign_share:
             chosen, box = self.signs[drawn.integers(len(self.signs))]
-        elif kind < settings.sign_share + settings.hard_share and self.false_alarms:
-            image_id, box = self.false_alarms[drawn.integers(len(self.false_alarms))]
-            chosen = self.number[image_id]
         else:
             chosen, box = self.indices[drawn.integers(len(self.indices))], None
         start, end = [], []
