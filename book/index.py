@@ -38,8 +38,6 @@ from hw3 import colab
 colab.set_up("book")
 
 # %% [markdown]
-# ## The answers
-#
 # **Tumours.** Yes: on patients it has never seen, a U-Net on a frozen VGG16 comes close to what is published for such patients, and to how well two experts agree (0.84). Split by slice, as in the report, it is tested on patients whose other slices it was trained on, which flatters it ({doc}`3.5 <q3/3_5_leakage>`).
 #
 # **Signs.** Faster R-CNN leads SSD300 by a little, on the report's random splits and on the official one ({doc}`2.4 <q2/2_4_comparison>`). By the rule of the benchmark's own competition, its winners of 2013 are still ahead, above all on mandatory signs.
@@ -116,12 +114,4 @@ display(first, sources(shown))
 # %% [markdown]
 # Brackets hold 95 % intervals. Dice is a mean over batches on validation slices, as in the report, and over patients where these are held out. AP is at IoU 0.5; the last two rows are Faster R-CNN's, the last for prohibitory, mandatory and danger signs. Published: {cite}`pourmahboubi2025`, split not stated; {cite}`buda2017`; {cite}`arcos2018`; the winners of {cite}`houben2013`.
 #
-# ## How to read, how to rerun
-#
-# Chapters 1 and 2 follow the report under its own numbers; chapter 3 goes beyond it. Scores on **real data** come from records, from which each can be computed again; **simulated data** are drawn by the book itself, so that every page runs anywhere: on Colab (with a GPU on the real data), by `make book`, or from a shell:
-#
-# ```bash
-# python -m hw3 data lgg                           # fetch the real slices
-# HW3_PROFILE=full python -m hw3 train unet --recipe ours
-# python -m hw3 evaluate book/runs/lgg-slice.json  # derive its scores again
-# ```
+# Chapters 1 and 2 follow the report under its own numbers; chapter 3 goes beyond it. Scores on **real data** come from records, from which each can be computed again; **simulated data** are drawn by the book itself, so that every page runs anywhere: by `make book`, or on Colab, with a GPU on the real data. {doc}`appendix/own_pictures` asks the networks about yours.

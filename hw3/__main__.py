@@ -181,30 +181,68 @@ def evaluate(
     print(f"{record}: every entry of the results agrees within {tolerance}")
 
 
-def predict(
-    images: tyro.conf.Positional[tuple[Place, ...]],
-    record: Place,
-    weights: Place | None = None,
-    to: Place = Path(),
-) -> None:
-    """Use a trained model on images of your own.
+@dataclass(frozen=True)
+class PredictOptions:
+    """Whose weights are used, and where the results go."""
 
-    A U-Net writes <name>_predicted.png and <name>_overlay.png; a detector <name>_signs.json with
-    all detections, and <name>_boxes.png with those that have a score of at least 0.5.
+    record: Place | None = None
+    """Of the run whose weights are used; if not given, weights that come with this package."""
+    weights: Place | None = None
+    """Their file; the one beside the record if not given."""
+    to: Place = Path()
+    """Folder to write to."""
+
+
+Images = tyro.conf.Positional[tuple[Place, ...]]
+
+
+def predict_unet(
+    images: Images, options: PredictOptions, encoder_weights: Source = "imagenet"
+) -> None:
+    """Outline tumours in slices of your own: <name>_predicted.png and <name>_overlay.png.
 
     Args:
-        images: files, folders, or patterns in quotes: of slices or of colour photographs. SSD300
-            in tiles loses signs wider than the 132 pixels by which tiles overlap.
-        record: of the run whose weights are used.
-        weights: their file; the one beside the record if not given.
-        to: folder to write to.
+        images: files, folders, or patterns in quotes.
+        encoder_weights: the frozen VGG16 of the weights that come with this package: imagenet
+            (torchvision's, downloaded once) or a file of these.
     """
+    predict("unet", images, options, encoder_weights=encoder_weights)
+
+
+def predict_faster_rcnn(images: Images, options: PredictOptions) -> None:
+    """Find signs in photographs of your own: <name>_signs.json and <name>_boxes.png.
+
+    The first holds all detections, the second shows those with a score of at least 0.5.
+
+    Args:
+        images: files, folders, or patterns in quotes.
+    """
+    predict("faster-rcnn", images, options)
+
+
+def predict_ssd300(images: Images, options: PredictOptions) -> None:
+    """Find signs in photographs of your own: <name>_signs.json and <name>_boxes.png.
+
+    The first holds all detections, the second shows those with a score of at least 0.5. Signs
+    wider than the 132 pixels by which tiles overlap (160 in large images) are lost.
+
+    Args:
+        images: files, folders, or patterns in quotes.
+    """
+    predict("ssd300", images, options)
+
+
+def predict(model: str, images: tuple[Path, ...], options: PredictOptions, **more: str) -> None:
+    """Write what a trained network says of each image."""
     if not images:
         raise InputError("no images given: name files, folders, or patterns in quotes")
-    paths, found = pictures(images), records.load(record)
-    weights = weights or record.with_suffix(".safetensors")
+    path, experiment = options.record or records.shipped(model), _experiment(model)
+    paths = pictures(images)
+    chosen, network = experiment.load(path, options.weights, **more)
+    if chosen.model != model:
+        raise InputError(f"{path}: a record of {chosen.model}, not of {model}; give another")
     faults = 0
-    for done in _experiment_of(found).predict_files(paths, found, weights, to):
+    for done in experiment.predict_files(paths, chosen, network, options.to):
         faulty = isinstance(done, InputError)
         faults += faulty
         print(done, file=sys.stderr if faulty else sys.stdout)
@@ -236,6 +274,11 @@ def compare(
 def commands(recipe: str | None = None) -> dict[str, dict[str, Callable] | Callable]:
     """All commands; those that train take their defaults from the recipe and the profile."""
     trainers = {"unet": train_unet, "faster-rcnn": train_faster_rcnn, "ssd300": train_ssd300}
+    predictors = {
+        "unet": predict_unet,
+        "faster-rcnn": predict_faster_rcnn,
+        "ssd300": predict_ssd300,
+    }
     return {
         "data": {"lgg": data_lgg, "gtsdb": data_gtsdb},
         "train": {
@@ -245,7 +288,9 @@ def commands(recipe: str | None = None) -> dict[str, dict[str, Callable] | Calla
             for name, command in trainers.items()
         },
         "evaluate": evaluate,
-        "predict": predict,
+        "predict": {
+            name: partial(command, options=PredictOptions()) for name, command in predictors.items()
+        },
     }
 
 

@@ -65,7 +65,7 @@ def fetch_state(weights: WeightsEnum) -> dict[str, Tensor]:
     except Exception as error:  # a damaged file raises almost anything
         if file.exists():  # torch moves a download there once its hash is right
             raise InputError(f"{file} is damaged: delete {file}, and run again") from None
-        remedy = f"put the file into {folder}, or take random weights"
+        remedy = f"put the file into {folder}, or name a file of weights"
         raise InputError(f"{weights}: no download from {weights.url} ({error}); {remedy}") from None
 
 

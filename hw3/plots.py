@@ -264,6 +264,30 @@ def boxes(
     return figure
 
 
+def found_signs(image: np.ndarray, detections: list[dict[str, Any]]) -> Figure:
+    """One image (height, width, 3) uint8 with detections in COCO's format, named and scored."""
+    height, width = image.shape[:2]
+    with report_style():
+        size = (WIDTH, min(2 * WIDTH, WIDTH * height / width))
+        figure, axes = plt.subplots(figsize=size, dpi=PHOTO_DPI)
+        show_image(axes, image)
+        names = [_named_box(axes, own) for own in detections]
+        figure.draw_without_rendering()
+        _part_names(axes, names)
+    return figure
+
+
+def found_tumour(image: np.ndarray, probability: np.ndarray) -> Figure:
+    """One slice (height, width, 3) uint8 with its outline, beside probabilities (height, width)."""
+    with report_style():
+        figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 0.52 * WIDTH))
+        show_image(left, image, f"{(probability > 0.5).sum()} pixels outlined")
+        outline(left, probability > 0.5, PREDICTED)
+        show_image(right, probability, f"probability, at most {probability.max():.2f}")
+        right.images[0].set_clim(0, 1)
+    return figure
+
+
 def _legend(figure: Figure, lines: dict[str, dict[str, str]]) -> None:
     handles = [Line2D([], [], label=name, **style) for name, style in lines.items()]
     figure.legend(

@@ -25,7 +25,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from torch import nn
 
 from hw3 import __version__
-from hw3.backbones import load_weights, save_weights
+from hw3.backbones import WEIGHTS, load_weights, save_weights
 from hw3.data import InputError, expanded, file_sha256, write_atomically
 from hw3.settings import NAMED_WEIGHTS, Settings, told
 
@@ -154,6 +154,24 @@ def load(path: Path) -> RunRecord:
         raise InputError(f"{path}: no record to read ({error.strerror}); {remedy}") from None
     except ValidationError as error:
         raise InputError(f"{path}: not a run record ({told(error)}); {remedy}") from None
+
+
+def shipped(model: str) -> Path:
+    """The record of the run whose weights come with this package; they lie beside it.
+
+    It has no history, results or evidence; those are in the book's record of the same name.
+
+    Raises:
+        InputError: if no weights of this model come with it.
+
+    Example:
+        >>> load(shipped("faster-rcnn")).settings["model"]
+        'faster-rcnn'
+    """
+    path = WEIGHTS / f"{model.replace('-', '_')}.json"
+    if not path.exists():
+        raise InputError(f"no weights of {model} come with this package: name a record (--record)")
+    return path
 
 
 def checked(record: RunRecord, kind: type[Checked], field: str) -> Checked:

@@ -1,5 +1,8 @@
 """VGG16, weights files that are not what they should be, and the weights that the package ships."""
 
+import os
+from pathlib import Path
+
 import pytest
 import safetensors
 import safetensors.torch
@@ -7,8 +10,8 @@ import torch
 from torch import nn
 from torchvision.models import VGG16_Weights, vgg16
 
-import start_weights
-from hw3 import backbones, records, settings
+import ship_weights
+from hw3 import backbones, records, settings, training
 from hw3.backbones import WEIGHTS, load_weights, save_weights, vgg16_features
 from hw3.data import InputError, file_sha256
 from hw3.detection import ap, experiment
@@ -16,6 +19,7 @@ from hw3.detection.gtsdb import read_gtsdb
 from hw3.records import RunRecord
 from hw3.simulated.roads import simulate_gtsdb
 
+GTSDB = Path(os.environ.get("HW3_DATA", "")) / "FullIJCNN2013"
 SHAPES = {name: value.shape for name, value in vgg16_features("random").state_dict().items()}
 IMAGENET = VGG16_Weights.IMAGENET1K_FEATURES
 
@@ -175,7 +179,7 @@ def test_weights_to_start_from_are_kept_halved_with_their_record(tmp_path) -> No
     record = RunRecord("start-ssd300", {"model": "ssd300"}, {}, seed=1, key="0123456789abcdef")
     record.weights = {"sha256": file_sha256(weights)}
     record.save(weights.with_suffix(".json"))
-    target = start_weights.keep(weights.with_suffix(".json"), tmp_path)
+    target = ship_weights.keep(weights.with_suffix(".json"), tmp_path)
     assert target == tmp_path / "hw3/weights/start_ssd300.safetensors"
     with safetensors.safe_open(target, "pt") as file:
         assert file.metadata() == {"run": "start-ssd300-0123456789"}
@@ -186,7 +190,27 @@ def test_weights_to_start_from_are_kept_halved_with_their_record(tmp_path) -> No
 
 def test_the_shipped_weights_are_small() -> None:
     files = list(WEIGHTS.glob("*.safetensors"))
-    assert len(files) == 2 and sum(path.stat().st_size for path in files) <= 8e6
+    assert len(files) == 4 and sum(path.stat().st_size for path in files) <= 24e6
+
+
+@pytest.mark.parametrize("model", ["unet", "faster-rcnn"])
+def test_the_shipped_weights_are_those_of_a_run_in_the_book(model) -> None:
+    shipped = records.load(records.shipped(model))
+    run = records.load(ship_weights.ROOT / f"book/runs/shipped/{shipped.name}.json")
+    assert shipped.weights["run_sha256"] == run.weights["sha256"]
+    records.check_weights(shipped, records.shipped(model).with_suffix(".safetensors"))
+    assert (shipped.settings, shipped.commit) == (run.settings, run.commit)
+
+
+@pytest.mark.skipif(not GTSDB.is_dir(), reason="HW3_DATA holds no published GTSDB")
+def test_the_shipped_weights_score_as_their_run_did() -> None:
+    chosen, detector = experiment.load(records.shipped("faster-rcnn"))
+    name = records.load(records.shipped("faster-rcnn")).name
+    run = records.load(ship_weights.ROOT / f"book/runs/shipped/{name}.json")
+    alone, tested = training.make_accelerator("no"), run.data["split"]["test"]
+    found = experiment.evidence(chosen, detector, read_gtsdb(GTSDB), tested, alone)
+    now = ap.scores(ap.match(found["truths"], found["detections"]), resamples=2)
+    assert now["ap50"] == pytest.approx(run.results["ap50"], abs=0.002)
 
 
 @pytest.mark.parametrize("model", ["faster-rcnn", "ssd300"])
@@ -194,7 +218,7 @@ def test_the_shipped_weights_find_signs_on_new_roads(model, tmp_path, monkeypatc
     monkeypatch.setenv("HW3_PROFILE", "sample")
     chosen = settings.recipe(model)
     weights = WEIGHTS / f"start_{model.replace('-', '_')}.safetensors"
-    record = records.load(start_weights.ROOT / f"book/runs/simulated/start-{model}.json")
+    record = records.load(ship_weights.ROOT / f"book/runs/simulated/start-{model}.json")
     with safetensors.safe_open(weights, "pt") as file:
         assert file.metadata() == {"run": record.stem}
     dataset = read_gtsdb(simulate_gtsdb(tmp_path, images=6, seed=77, width=680, height=400))

@@ -14,12 +14,15 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import safetensors.torch
 import tifffile
+import torch
 from accelerate import Accelerator
 
 import hw3.__main__ as command_line
 from hw3 import records, settings, training
 from hw3.__main__ import compare, main
+from hw3.backbones import vgg16_features
 from hw3.data import file_sha256
 from hw3.segmentation import experiment
 from hw3.settings import Settings
@@ -33,7 +36,9 @@ COMMANDS = {
     ("train", "faster-rcnn"): command_line.train_faster_rcnn,
     ("train", "ssd300"): command_line.train_ssd300,
     ("evaluate",): command_line.evaluate,
-    ("predict",): command_line.predict,
+    ("predict", "unet"): command_line.predict_unet,
+    ("predict", "faster-rcnn"): command_line.predict_faster_rcnn,
+    ("predict", "ssd300"): command_line.predict_ssd300,
 }
 
 
@@ -118,7 +123,16 @@ def test_help_shows_the_defaults_of_profile_and_recipe(
 
 @pytest.mark.parametrize(
     "words",
-    ["", "train", "nonsense", "evaluate", "train unet --epochs many", "train unet --nonsense 1"],
+    [
+        "",
+        "train",
+        "predict",
+        "predict photo.jpg",
+        "nonsense",
+        "evaluate",
+        "train unet --epochs many",
+        "train unet --nonsense 1",
+    ],
 )
 def test_wrong_usage_has_exit_status_2(capsys, words) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -146,8 +160,8 @@ def test_wrong_usage_has_exit_status_2(capsys, words) -> None:
         ("train unet --data ~nosuchuser/x", "~nosuchuser/x: there is no such user"),
         ("data gtsdb --to=~nosuchuser/x", "~nosuchuser/x: there is no such user"),
         ("evaluate none.json", "none.json: no record to read"),
-        ("predict --record none.json", "no images given"),
-        ("predict none.png --record none.json", "none.png: no such file"),
+        ("predict unet --record none.json", "no images given"),
+        ("predict unet none.png --record none.json", "none.png: no such file"),
     ],
 )
 def test_faults_of_the_user_are_one_line(
@@ -348,7 +362,7 @@ def test_predict_takes_files_folders_and_patterns_and_tells_what_cannot_be_read(
     tifffile.imwrite(tmp_path / "two.tif", picture, photometric="rgb")
     monkeypatch.setenv("HOME", str(tmp_path))
     options = ["--record", str(trained), "--to=~/new/folder"]
-    assert main(["predict", str(given), "~/tw*.tif", *options]) == 0
+    assert main(["predict", "unet", str(given), "~/tw*.tif", *options]) == 0
     kinds = ("predicted", "overlay")
     expected = [to / f"{stem}_{kind}.png" for stem in ("grey", "one", "two") for kind in kinds]
     assert capsys.readouterr().out.splitlines() == [str(path) for path in expected]
@@ -359,7 +373,7 @@ def test_predict_takes_files_folders_and_patterns_and_tells_what_cannot_be_read(
 
     (given / "broken.tif").write_bytes(b"II*\0 and no more")
     (given / "empty.png").touch()
-    assert main(["predict", str(given), *options]) == 2
+    assert main(["predict", "unet", str(given), *options]) == 2
     out, err = capsys.readouterr()
     assert out.splitlines() == [str(path) for path in expected[:4]]
     first, second, last = err.splitlines()
@@ -372,7 +386,8 @@ def test_predict_prints_names_that_standard_output_has_no_letters_for(
 ) -> None:
     path = tmp_path / os.fsdecode(b"caf\xe9.png")
     path.write_bytes(cv2.imencode(".png", np.zeros((32, 32, 3), np.uint8))[1].tobytes())
-    assert main(["predict", str(path), "--record", str(trained), "--to", str(tmp_path)]) == 0
+    arguments = ["predict", "unet", str(path), f"--record={trained}", f"--to={tmp_path}"]
+    assert main(arguments) == 0
     assert r"caf\udce9_overlay.png" in capsys.readouterr().out
 
 
@@ -395,7 +410,7 @@ def test_predict_from_a_record_with_absurd_settings_is_one_line(
     shutil.copy(trained.with_suffix(".safetensors"), tmp_path / "run.safetensors")
     image = tmp_path / "one.png"
     cv2.imwrite(str(image), np.zeros((32, 32, 3), np.uint8))
-    fault = refused(capsys, "predict", image, "--record", path, "--to", tmp_path)
+    fault = refused(capsys, "predict", "unet", image, "--record", path, "--to", tmp_path)
     assert "record unet: " in fault and len(fault) < 400
 
 
@@ -403,5 +418,33 @@ def test_predict_without_its_weights_or_over_its_input(capsys, trained, tmp_path
     image = tmp_path / "one.png"
     cv2.imwrite(str(image), np.zeros((32, 32, 3), np.uint8))
     alone = shutil.copy(trained, tmp_path / "alone.json")
-    assert "alone.safetensors" in refused(capsys, "predict", image, "--record", alone)
-    assert str(image) in refused(capsys, "predict", image, "--record", trained, "--to", image)
+    assert "alone.safetensors" in refused(capsys, "predict", "unet", image, "--record", alone)
+    options = ["--record", trained, "--to", image]
+    assert str(image) in refused(capsys, "predict", "unet", image, *options)
+    assert "not faster-rcnn or ssd300" in refused(capsys, "predict", "ssd300", image, *options)
+
+
+def test_predict_finds_signs_with_the_weights_that_come_with_the_package(capsys, tmp_path) -> None:
+    road = ROOT / "book/_static/road.jpg"
+    assert main(["predict", "faster-rcnn", str(road), "--to", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "road_signs.json").read_text())
+    sure = sorted(own["group"] for own in found if own["score"] >= 0.9)
+    assert sure == ["danger", "danger", "other", "prohibitory"]
+    fault = refused(capsys, "predict", "ssd300", road, "--to", tmp_path)
+    assert "no weights of ssd300" in fault and "--record" in fault
+
+
+def test_predict_without_imagenets_weights_is_one_line(capsys, monkeypatch, tmp_path) -> None:
+    image = tmp_path / "one.png"
+    cv2.imwrite(str(image), np.zeros((32, 32, 3), np.uint8))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", _unreachable)
+    assert "name a file" in refused(capsys, "predict", "unet", image, "--to", tmp_path)
+    other = tmp_path / "other.safetensors"
+    safetensors.torch.save_file(vgg16_features("random").state_dict(), other)
+    options = ["--encoder-weights", other, "--to", tmp_path]
+    assert "not the encoder" in refused(capsys, "predict", "unet", image, *options)
+
+
+def _unreachable(*_arguments: Any, **_named: Any) -> None:
+    raise OSError("no network")

@@ -265,7 +265,8 @@ def test_files_of_ones_own_get_detections_and_a_picture(
     cv2.imwrite(str(small), np.random.default_rng(0).integers(256, size=(90, 70), dtype=np.uint8))
     text.write_text("not an image")
     weights, folder = record.weights_in(runs_folder), tmp_path / "found"
-    found = experiment.predict_files([road, text, small], record, weights, folder)
+    loaded = experiment.load(weights.with_suffix(".json"))
+    found = experiment.predict_files([road, text, small], *loaded, folder)
     first, second, fault, *others = found
     assert isinstance(fault, InputError) and "text.png" in str(fault)
     paths = [first, second, *others]
@@ -283,10 +284,10 @@ def test_files_of_ones_own_get_detections_and_a_picture(
     assert (picture.shape, grey.shape) == ((192, 320, 3), (90, 70, 3))
     assert (picture[..., ::-1] != dataset.image(2)).any()
     monkeypatch.setattr(experiment, "DRAWN_SCORE", 1.1)
-    _, bare, *_ = experiment.predict_files([road], record, weights, folder)
+    _, bare, *_ = experiment.predict_files([road], *loaded, folder)
     assert (cv2.imread(str(bare))[..., ::-1] == dataset.image(2)).all()
     with pytest.raises(InputError, match="no such weights file"):
-        list(experiment.predict_files([road], record, tmp_path / "none.safetensors", folder))
+        experiment.load(weights.with_suffix(".json"), tmp_path / "none.safetensors")
 
 
 def test_data_are_simulated_for_the_profile_or_found_where_they_are(

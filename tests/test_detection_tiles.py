@@ -125,9 +125,9 @@ def test_one_sign_in_two_tiles_is_one_and_labels_do_not_suppress_each_other() ->
     assert found["boxes_xyxy"].dtype == np.float32 and found["labels"].dtype == np.int64
 
 
-@pytest.mark.parametrize("at_once", [tiles.STEM_PIXELS, 1])
+@pytest.mark.parametrize("at_once", [tiles.LARGE_PIXELS, 1])
 def test_each_painted_sign_is_found_once_wherever_it_lies(monkeypatch, at_once) -> None:
-    monkeypatch.setattr(tiles, "STEM_PIXELS", at_once)
+    monkeypatch.setattr(tiles, "LARGE_PIXELS", at_once)
     rng = np.random.default_rng(0)
     height, width = 500, 700
     for _ in range(30):
@@ -170,7 +170,7 @@ def test_a_large_image_gives_the_same_in_rows_of_tiles(ssd, monkeypatch) -> None
     ssd_stem = ssd.stem
     monkeypatch.setattr(ssd, "stem", lambda own: rows.append(own.shape[2]) or ssd_stem(own))
     whole = list(tiles._features(ssd, image, origins))
-    monkeypatch.setattr(tiles, "STEM_PIXELS", 636 * 468 - 1)
+    monkeypatch.setattr(tiles, "LARGE_PIXELS", 636 * 468 - 1)
     parts = list(tiles._features(ssd, image, origins))
     assert rows == [636, 320, 340, 320]  # tiles and 20 pixels of their neighbours
     assert len(whole) == len(origins) == 6

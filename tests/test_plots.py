@@ -335,3 +335,23 @@ def test_names_stand_beside_their_boxes_and_hide_no_other(dataset) -> None:
     extents = [text.get_window_extent() for text in names]
     assert [own.count_overlaps(extents) for own in extents] == [1, 1, 1]  # each with itself
     assert names[0].get_position()[1] == pytest.approx(45)
+
+
+def test_signs_found_in_a_picture_of_ones_own() -> None:
+    image = np.full((60, 90, 3), 7, np.uint8)
+    [axes] = drawn(plots.found_signs(image, FOUND[:1])).axes
+    np.testing.assert_array_equal(axes.images[0].get_array(), image)
+    assert len(rectangles(axes, PREDICTED)) == len(axes.texts) == 1
+    assert not drawn(plots.found_signs(image, [])).axes[0].patches
+
+
+def test_a_tumour_found_in_a_slice_of_ones_own() -> None:
+    probability = np.zeros((40, 30))
+    probability[10:20, 5:10] = 0.75
+    figure = drawn(plots.found_tumour(np.zeros((40, 30, 3), np.uint8), probability))
+    left, right = figure.axes
+    assert left.get_title() == "50 pixels outlined" and len(left.collections) == 1
+    assert right.get_title() == "probability, at most 0.75"
+    assert right.images[0].get_clim() == (0, 1)
+    nothing = drawn(plots.found_tumour(np.zeros((40, 30, 3), np.uint8), 0 * probability))
+    assert not nothing.axes[0].collections

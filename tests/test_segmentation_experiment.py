@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from collections.abc import Callable
 from copy import deepcopy
@@ -8,20 +9,25 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import safetensors.torch
 import tifffile
 import torch
 
+import ship_weights
 from hw3 import records, training
+from hw3.backbones import vgg16_features
 from hw3.data import PREDICTED_RGB, InputError
 from hw3.segmentation import experiment, lgg
 from hw3.segmentation.losses import dice_loss
-from hw3.segmentation.metrics import SliceCounts, count_pixels, dice
+from hw3.segmentation.metrics import SliceCounts, count_pixels, dice, scores
 from hw3.segmentation.samples import SliceSamples
 from hw3.settings import FULL, REPORT, SMOKE
 
 SETTINGS = REPORT["unet"].but(
     **SMOKE.sizes["unet"] | {"crop_size": None, "epochs": 3, "learning_rate": 1e-2}
 )
+# Read before the tests begin, when HW3_DATA is set to a folder of their own.
+LGG = Path(os.environ.get("HW3_DATA", "")) / "kaggle_3m"
 PARTS = ("train", "validation", "test")
 
 
@@ -235,7 +241,8 @@ def test_files_of_ones_own_get_a_mask_and_an_overlay(finished, weights, tiny_lgg
     cv2.imwrite(str(grey), np.random.default_rng(0).integers(256, size=(50, 70), dtype=np.uint8))
     text.write_text("not an image")
     folder = tmp_path / "masks"
-    found = experiment.predict_files([source, text, grey], finished[0], weights, folder)
+    loaded = experiment.load(weights.with_suffix(".json"))
+    found = experiment.predict_files([source, text, grey], *loaded, folder)
     first, second, fault, *others = found
     assert isinstance(fault, InputError) and "text.png" in str(fault)
     paths = [first, second, *others]
@@ -255,6 +262,38 @@ def test_files_of_ones_own_get_a_mask_and_an_overlay(finished, weights, tiny_lgg
     inner = cv2.erode(expected.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
     assert not differs[inner].any()
     assert (overlay[..., ::-1][differs] == PREDICTED_RGB).all()
+
+
+def test_weights_are_shipped_without_their_encoder(finished, weights, tmp_path) -> None:
+    record, model = finished
+    target = ship_weights.keep(weights.with_suffix(".json"), tmp_path)
+    assert target.stat().st_size < weights.stat().st_size / 2
+    names = vgg16_features("random", record.settings["width"]).state_dict()
+    kernels = [own.contiguous() for own in model.encoder.state_dict().values()]
+    encoder = dict(zip(names, kernels, strict=True))
+    path = tmp_path / "vgg16.safetensors"
+    safetensors.torch.save_file(encoder, path)
+    settings, loaded = experiment.load(target.with_suffix(".json"), encoder_weights=str(path))
+    image = np.random.default_rng(0).integers(256, size=(50, 70, 3), dtype=np.uint8)
+    expected = experiment.segment(settings, model, image)
+    np.testing.assert_allclose(experiment.segment(settings, loaded, image), expected, atol=2e-3)
+    safetensors.torch.save_file({name: 1.1 * own for name, own in encoder.items()}, path)
+    with pytest.raises(InputError, match="not the encoder that the run had"):
+        experiment.load(target.with_suffix(".json"), encoder_weights=str(path))
+
+
+@pytest.mark.skipif(not LGG.is_dir(), reason="HW3_DATA holds no published LGG and VGG16")
+def test_the_shipped_weights_score_as_their_run_did() -> None:
+    encoder = LGG.parent / "vgg16_features.safetensors"
+    settings, model = experiment.load(records.shipped("unet"), encoder_weights=str(encoder))
+    name = records.load(records.shipped("unet")).name
+    run = records.load(ship_weights.ROOT / f"book/runs/shipped/{name}.json")
+    dataset = lgg.read_lgg(LGG, size=settings.image_size, cache=LGG.parent / "cache")
+    tested = dataset.indices_of(run.data["split"]["test"])
+    counts, _ = experiment.count(model, dataset, tested, training.make_accelerator("no"))
+    now, before = scores(counts, batch_size=settings.batch_size), run.results["test"]
+    assert now["dice"] == pytest.approx(before["dice"], abs=0.001)
+    assert now["dice_patient_mean"] == pytest.approx(before["dice_patient_mean"], abs=0.001)
 
 
 def test_data_are_simulated_for_the_profile_or_found_where_they_are(

@@ -27,7 +27,7 @@ ALONE = re.compile(r'^# %%.*\btags=.*"alone"', re.MULTILINE)
 """The tag of a cell that makes data or trains, with all cores. Pages without it spend most of their
 time on imports, with one: they run two at a time, and find what these have left."""
 BUNDLE = ("pyproject.toml", "README.md", "LICENSE", "hw3/**/*.*", "book/beyond.py")
-BUNDLE += ("book/**/*.ipynb", "book/**/*.json")
+BUNDLE += ("book/**/*.ipynb", "book/**/*.json", "book/_static/road.jpg", "book/_static/slice.png")
 
 
 def book() -> None:

@@ -94,9 +94,10 @@ table(
 # | Output | tumour or not, a logit a pixel | boxes with a group and a score | boxes with a group and a score |
 # | For | learning how segmentation is trained and scored | learning how detectors are trained and scored | the same |
 # | No good for | diagnosis, treatment, or any decision about a person | driving, or assistance to a driver | the same |
+# | Terms of its weights | CC BY-NC-SA 4.0, not for commercial use, since some pages of LGG ask for that | MIT, as the code | none come with the package |
 # | Known limits | no context from neighbouring slices; five hospitals; small tumours ({doc}`../q3/3_4_segmentation_errors`) | four groups, not single classes; one country; false alarms ({doc}`../q3/3_2_detector_errors`) | the same, and boxes that fit less well |
 #
-# Their weights are not passed on, only those from simulated roads; {doc}`reproducibility` says how to make them again. How well they do:
+# Weights of a U-Net and of a Faster R-CNN come with the package, in half precision: of the first fold and the first seed, whatever their scores; the U-Net's without the encoder. {doc}`own_pictures` and `python -m hw3 predict` use them. How well runs do:
 
 # %%
 unets = {name: records.load(RUNS / f"lgg-{name}.json") for name in ("slice", "patient")}
@@ -105,6 +106,7 @@ unseen = SliceCounts.from_evidence(
     held_out["validation"] | held_out["test"], held_out["pixels_per_slice"]
 )
 stems = ("frcnn-official", "frcnn-resnet50-official", "ssd-official")
+shipped = [records.load(path) for path in sorted((RUNS / "shipped").glob("*.json"))]
 detectors = {stem: records.load_seeds(RUNS, f"gtsdb-{stem}") for stem in stems}
 
 # %%
@@ -115,7 +117,14 @@ rows = [
 ]
 for stem, runs in detectors.items():
     rows.append([f"`gtsdb-{stem}`, {len(runs)} seeds", "AP at IoU 0.5", seeds(runs, "ap50")])
+for run in shipped:
+    detector = "ap50" in run.results
+    found = run.results if detector else run.results["test"]
+    what = "AP at IoU 0.5" if detector else "Dice, patients held out"
+    cell = score(found, "ap50" if detector else "dice_patient_mean")
+    rows.append([f"`{run.name}`, weights in the package", what, cell])
 table(["record", "score", "real data"], rows)
 
 # %% tags=["hide-input"]
-sources({f"`{name}`": own for name, own in (unets | detectors).items()})
+own = {"weights in the package": shipped}
+sources({f"`{name}`": own for name, own in (unets | detectors).items()} | own)

@@ -124,10 +124,10 @@ sources(kept | {"start of all of them": road})
 #
 # {numref}`fig-2-15` shows six of this page's test images with signs, evenly spaced through the list, with all detections that score at least 0.5.
 
-# %% mystnb={"figure": {"name": "fig-2-15", "caption": "SSD300: true boxes (green) and predicted ones (orange, with group and score) in six test images. This page's data, simulated."}, "image": {"alt": "Six road scenes. Most signs carry a green and an orange box that nearly coincide, with the predicted group and score written beside; here and there a group is wrong, or an orange box is missing."}}
+# %% mystnb={"figure": {"name": "fig-2-15", "caption": "SSD300: true boxes (green) and predicted ones (orange, with group and score) in six test images. This page's data, simulated."}, "image": {"alt": "Six road scenes. Most signs carry a green and an orange box that nearly coincide, with the predicted group and score written beside; here and there an orange box is missing, or stands where no sign is."}}
 tested = [truth["image_id"] for truth in ours.evidence["truths"] if truth["labels"]]
 shown = tested[:: max(1, len(tested) // 6)][:6]
 plots.boxes(dataset, shown, ours.evidence["detections"])
 
 # %% [markdown]
-# SSD300 stays behind Faster R-CNN on these roads: it finds as many signs, but is sure of fewer, and gives some of them the wrong group. It also saw fewer crops, so that this is no fair race.
+# SSD300 stays behind Faster R-CNN on these roads: it is sure of fewer signs. It also saw fewer crops, so that this is no fair race.

@@ -314,35 +314,54 @@ def predict_evidence(record: RunRecord, source: str, weights: Path) -> dict[str,
     return evidence(settings, model, dataset, data.split.test, accelerator)
 
 
+def load(path: Path, weights: Path | None = None) -> tuple[DetectionSettings, nn.Module]:
+    """A trained network, ready to predict in float32, and its settings.
+
+    Args:
+        path: of the record of the run that made the weights, see also `hw3.records.shipped`.
+        weights: safetensors file; the one beside the record if not given.
+
+    Raises:
+        InputError: for weights of another run.
+
+    Example:
+        >>> settings, model = load(records.shipped("faster-rcnn"))
+        >>> settings.backbone, model.training
+        ('vgg16-fpn', False)
+    """
+    record, weights = records.load(path), weights or path.with_suffix(".safetensors")
+    settings = settings_of(record)
+    check_weights(record, weights)
+    return settings, trained(build(settings), weights, training.make_accelerator("no"))
+
+
 def predict_files(
-    paths: Sequence[Path], record: RunRecord, weights: Path, folder: Path
+    paths: Sequence[Path], settings: DetectionSettings, model: nn.Module, folder: Path
 ) -> Iterator[Path | InputError]:
     """Find signs in image files, one at a time.
 
     Args:
         paths: colour images of any size. In tiles, SSD300 loses signs that are wider than
             `hw3.detection.tiles.OVERLAP`: no tile holds them whole.
-        record: of the run that made the weights.
-        weights: safetensors file.
+        settings: from `load`.
+        model: from `load`.
         folder: for `<stem>_signs.json` (all detections) and `<stem>_boxes.png` (those with a score
             of at least `DRAWN_SCORE`).
 
     Yields:
         Each file written, and for an image that cannot be read the reason.
+
+    Raises:
+        InputError: for what would be overwritten.
     """
-    settings = settings_of(record)
-    check_weights(record, weights)
     targets = outputs(paths, folder, ("_signs.json", "_boxes.png"))
-    accelerator = training.accelerator_to_predict(settings.mixed_precision)
-    model = trained(build(settings), weights, accelerator)
     for number, path in enumerate(paths):
         try:
             image = read_picture(path)
         except InputError as fault:
             yield fault
             continue
-        with accelerator.autocast():
-            found = to_coco(number, detect(settings, model, image))
+        found = to_coco(number, detect(settings, model, image))
         for detection in found:
             detection |= {"file_name": path.name, "group": GROUPS[detection["category_id"] - 1]}
         sure = [detection for detection in found if detection["score"] >= DRAWN_SCORE]
@@ -365,12 +384,17 @@ def _start_weights(settings: DetectionSettings) -> str:
 
 
 def _drawn(image: np.ndarray, found: list[dict[str, Any]]) -> bytes:
-    """PNG bytes of the image with boxes, names and scores."""
-    canvas = image[..., ::-1].copy()
-    red = PREDICTED_RGB[::-1]
+    """PNG bytes of the image with boxes, names and scores, as large as suits the image."""
+    canvas, orange = image[..., ::-1].copy(), PREDICTED_RGB[::-1]
+    scale = max(0.4, max(image.shape) / 2000)
+    line = round(3 * scale) or 1
     for detection in found:
         x, y, width, height = (round(value) for value in detection["bbox"])
-        cv2.rectangle(canvas, (x, y), (x + width, y + height), red, 2)
+        cv2.rectangle(canvas, (x, y), (x + width, y + height), orange, line)
         text = f"{detection['group']} {detection['score']:.2f}"
-        cv2.putText(canvas, text, (x, max(12, y - 4)), cv2.FONT_HERSHEY_SIMPLEX, 0.5, red, 1)
+        font = (cv2.FONT_HERSHEY_SIMPLEX, scale)
+        (length, tall), below = cv2.getTextSize(text, *font, line)
+        left, foot = max(0, min(x, image.shape[1] - length)), max(y - below - line, tall)
+        cv2.rectangle(canvas, (left, foot - tall), (left + length, foot + below), orange, -1)
+        cv2.putText(canvas, text, (left, foot), *font, (255, 255, 255), line, cv2.LINE_AA)
     return cv2.imencode(".png", canvas)[1].tobytes()

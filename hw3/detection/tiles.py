@@ -30,8 +30,9 @@ STRIDE = 4
 """Pixels a feature of SSD300's first layers; tiles begin at multiples of it."""
 REACH = 20
 """Pixels that these layers look around, rounded up to whole features."""
-STEM_PIXELS = 4_000_000
-"""An image with more of them is seen by these layers in rows of tiles, which bounds memory."""
+LARGE_PIXELS, LARGE_OVERLAP = 4_000_000, 160
+"""An image with more pixels may hold larger signs; the first layers see it in rows of tiles, which
+bounds memory."""
 
 
 def tile_origins(
@@ -68,7 +69,8 @@ def predict_tiled(model: nn.Module, image: Tensor, batch_size: int = 8) -> Detec
         (['boxes_xyxy', 'labels', 'scores'], (4,))
     """
     height, width = image.shape[1:]
-    origins = tile_origins(height, width)
+    overlap = LARGE_OVERLAP if height * width > LARGE_PIXELS else OVERLAP
+    origins = tile_origins(height, width, overlap=overlap)
     right, bottom = (max(start) + TILE for start in zip(*origins, strict=True))
     whole = pad(image[None], (0, right - width, 0, bottom - height))
     tiles = _features(model.eval(), whole.to(next(model.parameters()).device), origins)
@@ -83,7 +85,7 @@ def _features(model: nn.Module, image: Tensor, origins: list[tuple[int, int]]) -
 
     Overlapping tiles hold most pixels more than once: so the stem need not see them as often.
     """
-    large = image[0, 0].numel() > STEM_PIXELS
+    large = image[0, 0].numel() > LARGE_PIXELS
     for _, group in groupby(origins, lambda corner: corner[1] if large else None):
         corners = list(group)
         first = max(0, corners[0][1] - REACH)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from hw3 import __version__, records, training
+from hw3.backbones import load_state, read_state
 from hw3.data import PREDICTED_RGB, InputError, outputs, read_picture, write_atomically
 from hw3.records import RunRecord, check_weights, checked, keep, trained
 from hw3.segmentation import lgg
@@ -29,6 +30,8 @@ from hw3.simulated.brains import simulate_lgg
 PARTS = ("train", "validation", "test")
 BATCH = 16
 """Slices predicted at once."""
+ENCODER_NORMS = "encoder_norms"
+"""In a weights file without the encoder: by what that of the run is known."""
 Number = Annotated[int, Field(ge=0, le=2**31, strict=True)]
 
 
@@ -241,6 +244,13 @@ def predict(model: nn.Module, images: np.ndarray, native: tuple[int, int]) -> np
     return _to_native(_logits(model, images), native).sigmoid().cpu().numpy()
 
 
+def segment(settings: SegmentationSettings, model: nn.Module, image: np.ndarray) -> np.ndarray:
+    """Tumour probabilities (height, width) of one image (height, width, 3) uint8 of any size."""
+    side = (settings.image_size, settings.image_size)
+    resized = cv2.resize(image, side, interpolation=cv2.INTER_AREA)
+    return predict(model, resized[None], image.shape[:2])[0]
+
+
 @torch.inference_mode()
 def count(
     model: nn.Module,
@@ -337,38 +347,69 @@ def predict_evidence(record: RunRecord, source: str, weights: Path) -> dict[str,
     return _evidence(model, dataset, split, accelerator)
 
 
+def load(
+    path: Path, weights: Path | None = None, encoder_weights: str = "imagenet"
+) -> tuple[SegmentationSettings, nn.Module]:
+    """A trained network, ready to predict in float32, and its settings.
+
+    Args:
+        path: of the record of the run that made the weights, see also `hw3.records.shipped`.
+        weights: safetensors file; the one beside the record if not given.
+        encoder_weights: of the frozen VGG16 where the file is without, as the one that comes with
+            this package; see `hw3.backbones.vgg16_features`.
+
+    Raises:
+        InputError: for weights of another run, and for another encoder than the run had.
+    """
+    record, weights = records.load(path), weights or path.with_suffix(".safetensors")
+    settings = records.settings_of(record, SegmentationSettings)
+    check_weights(record, weights)
+    state = read_state(weights)
+    norms = state.pop(ENCODER_NORMS, None)
+    model = build(settings, "random" if norms is None else encoder_weights)
+    if norms is not None:
+        state |= {f"encoder.{name}": value for name, value in model.encoder.state_dict().items()}
+        if not torch.allclose(encoder_norms(state), norms, rtol=1e-3):
+            remedy = "give torchvision's VGG16_Weights.IMAGENET1K_FEATURES"
+            raise InputError(f"{encoder_weights}: not the encoder that the run had; {remedy}")
+    load_state(model, state, weights)
+    accelerator = training.make_accelerator("no")
+    return settings, accelerator.prepare_model(model.eval(), evaluation_mode=True)
+
+
+def encoder_norms(state: dict[str, Tensor]) -> Tensor:
+    """The norm of each of the encoder's convolutions, (13,) float32."""
+    kernels = [state[own] for own in sorted(state) if own.startswith("encoder.")]
+    kernels = [own for own in kernels if own.dim() > 1]
+    return torch.stack([kernel.float().norm() for kernel in kernels])
+
+
 def predict_files(
-    paths: Sequence[Path], record: RunRecord, weights: Path, folder: Path
+    paths: Sequence[Path], settings: SegmentationSettings, model: nn.Module, folder: Path
 ) -> Iterator[Path | InputError]:
     """Segment image files of any size, one at a time.
 
     Args:
         paths: TIFF, PNG and others, see `hw3.data.read_picture`; a single channel stands for all
             three, as where LGG lacks a sequence.
-        record: of the run that made the weights.
-        weights: safetensors file.
+        settings: from `load`.
+        model: from `load`.
         folder: for `<stem>_predicted.png` (0 and 255) and `<stem>_overlay.png` (outline).
 
     Yields:
         Each file written, and for an image that cannot be read the reason.
 
     Raises:
-        InputError: for what would be overwritten, and weights of another run.
+        InputError: for what would be overwritten.
     """
-    settings = records.settings_of(record, SegmentationSettings)
-    side = (settings.image_size, settings.image_size)
-    check_weights(record, weights)
     targets = outputs(paths, folder, ("_predicted.png", "_overlay.png"))
-    accelerator = training.accelerator_to_predict(settings.mixed_precision)
-    model = trained(build(settings), weights, accelerator)
     for path in paths:
         try:
             image = read_picture(path)
         except InputError as fault:
             yield fault
             continue
-        resized = cv2.resize(image, side, interpolation=cv2.INTER_AREA)
-        mask = (predict(model, resized[None], image.shape[:2])[0] > 0.5).astype(np.uint8)
+        mask = (segment(settings, model, image) > 0.5).astype(np.uint8)
         outlines, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
         overlay = cv2.drawContours(image.copy(), outlines, -1, PREDICTED_RGB, 1)
         for target, picture in zip(targets[path], (255 * mask, overlay[..., ::-1]), strict=True):
