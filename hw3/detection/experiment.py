@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, model_validator
 from torch import Tensor, nn
 
 from hw3 import __version__, records, training
-from hw3.backbones import WEIGHTS
+from hw3.backbones import WEIGHTS, load_weights
 from hw3.data import PREDICTED_RGB, InputError, outputs, read_picture, write_atomically
 from hw3.detection import ap, gtsdb
 from hw3.detection.gtsdb import GROUPS, GtsdbDataset
@@ -332,7 +332,9 @@ def load(path: Path, weights: Path | None = None) -> tuple[DetectionSettings, nn
     record, weights = records.load(path), weights or path.with_suffix(".safetensors")
     settings = settings_of(record)
     check_weights(record, weights)
-    return settings, trained(build(settings), weights, training.make_accelerator("no"))
+    model = build(settings)
+    load_weights(model, weights)
+    return settings, model.eval().to(training.processes().device)
 
 
 def predict_files(

@@ -373,8 +373,7 @@ def load(
             remedy = "give torchvision's VGG16_Weights.IMAGENET1K_FEATURES"
             raise InputError(f"{encoder_weights}: not the encoder that the run had; {remedy}")
     load_state(model, state, weights)
-    accelerator = training.make_accelerator("no")
-    return settings, accelerator.prepare_model(model.eval(), evaluation_mode=True)
+    return settings, model.eval().to(training.processes().device)
 
 
 def encoder_norms(state: dict[str, Tensor]) -> Tensor:
