@@ -154,6 +154,15 @@ def test_an_image_smaller_than_a_tile_is_padded_and_what_is_found_there_goes() -
     assert merge([detections()], [(0, 0)], (200, 100))["boxes_xyxy"].shape == (0, 4)
 
 
+def test_a_large_image_may_hold_larger_signs(monkeypatch) -> None:
+    height, width, sign = 320, 760, (150, 100, 300, 250)  # 150 pixels wide
+    image = paint(height, width, {1: sign})
+    assert not len(predict_tiled(PaintedBoxes(), image)["labels"])
+    monkeypatch.setattr(tiles, "LARGE_PIXELS", height * width - 1)
+    monkeypatch.setattr(tiles, "REACH", 0)  # what is painted has no surroundings
+    assert predict_tiled(PaintedBoxes(), image)["boxes_xyxy"].tolist() == [list(sign)]
+
+
 @pytest.fixture(scope="module")
 def ssd() -> nn.Module:
     torch.manual_seed(0)

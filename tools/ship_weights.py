@@ -2,8 +2,8 @@
 
 Writes hw3/weights/<model>.safetensors, with matrices and kernels in half precision, and beside it
 what `predict` has to know of the run. Of a U-Net all but the encoder is kept, which is published.
-A run of profile start, whose name begins with start-, becomes start_<model>.safetensors; its record
-goes to book/runs/simulated.
+A run of HW3_PROFILE=start python -m hw3 train MODEL --name start-MODEL becomes
+start_<model>.safetensors, and its record goes to book/runs/simulated.
 """
 
 import sys

@@ -57,7 +57,7 @@ sure = [one for one in found if one["score"] >= 0.5]
 plots.found_signs(image, sure)
 
 # %% [markdown]
-# The networks know German signs in four groups, up to about 130 pixels wide; those that are small, dark or foreign are missed sooner. A score says how sure the network is, and it can be sure of an advertisement.
+# The network has learned German signs, in four groups. What it gets wrong are mostly false alarms, some of them with a high score ({doc}`../q3/3_2_detector_errors`).
 #
 # ## A slice
 #

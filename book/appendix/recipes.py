@@ -85,4 +85,4 @@ for run in tried:
 table(["what changed", "against the same in", "AP at IoU 0.5", "gain"], rows)
 
 # %% [markdown]
-# No change was shown to help, so none stayed; a third fold was left out, since it was unlikely to change that. Bfloat16 does no visible harm and takes about two thirds of the time, so that the runs use it. What remains is one run for each network, the recipe `ours` of `hw3.settings`; the detectors' records still took the steps above, but for one ({doc}`../q2/2_2_two_stage`).
+# No change was shown to help, so none stayed; a third fold was left out, since it was unlikely to change that. Bfloat16 does no visible harm, so that later runs use it, for speed. What remains is one run for each network, the recipe `ours` of `hw3.settings`; the detectors' records still took the steps above, but for one ({doc}`../q2/2_2_two_stage`).

@@ -343,8 +343,8 @@ def predict_files(
     """Find signs in image files, one at a time.
 
     Args:
-        paths: colour images of any size. In tiles, SSD300 loses signs that are wider than
-            `hw3.detection.tiles.OVERLAP`: no tile holds them whole.
+        paths: colour images of any size. SSD300 loses signs that are wider than the overlap of its
+            tiles, see `hw3.detection.tiles`: no tile holds them whole.
         settings: from `load`.
         model: from `load`.
         folder: for `<stem>_signs.json` (all detections) and `<stem>_boxes.png` (those with a score
