@@ -11,12 +11,16 @@
 # ![Ten brain slices, those with the best Dice first, then empty ones. Green lines follow the tumours, dashed orange lines are the predictions.](_static/fig-1-5.png)
 #
 # *Simulated slices, new to the U-Net ({doc}`1.7 <q1/1_7_evaluation>`): true outlines green, predicted ones orange.*
+#
+# **Tumours.** Yes: on patients it has never seen, a U-Net on a frozen VGG16 comes close to what is published for such patients, and to how well two experts agree (0.84). Split by slice, as in the report, it is tested on patients whose other slices it was trained on, which flatters it ({doc}`3.5 <q3/3_5_leakage>`).
 # :::
 # :::{grid-item}
 # :columns: 12 12 5 5
 # ![Six road scenes. Most signs carry a green box and an orange one that nearly coincide, with a group and a score above; a few orange boxes stand where no sign is annotated.](_static/fig-2-11.jpeg)
 #
 # *Simulated roads, new to Faster R-CNN ({doc}`2.2 <q2/2_2_two_stage>`).*
+#
+# **Signs.** Faster R-CNN leads SSD300 by a little ({doc}`2.4 <q2/2_4_comparison>`). By the rule of the benchmark's own competition, its winners of 2013 are still ahead, above all on mandatory signs.
 # :::
 # ::::
 
@@ -36,11 +40,6 @@ while "google.colab" in sys.modules and not Path("/content/hw3/colab.py").exists
 from hw3 import colab
 
 colab.set_up("book")
-
-# %% [markdown]
-# **Tumours.** Yes: on patients it has never seen, a U-Net on a frozen VGG16 comes close to what is published for such patients, and to how well two experts agree (0.84). Split by slice, as in the report, it is tested on patients whose other slices it was trained on, which flatters it ({doc}`3.5 <q3/3_5_leakage>`).
-#
-# **Signs.** Faster R-CNN leads SSD300 by a little, on the report's random splits and on the official one ({doc}`2.4 <q2/2_4_comparison>`). By the rule of the benchmark's own competition, its winners of 2013 are still ahead, above all on mandatory signs.
 
 # %% tags=["hide-input"]
 import json
