@@ -3,7 +3,7 @@
 #
 # [![Open in Colab](../_static/colab.svg)](https://colab.research.google.com/)
 #
-# The abstract in Persian, the language of the report that this book repeats. It says what the front page says; its numbers are taken from the records.
+# The abstract in Persian, the language of the report that this book repeats. Its numbers are taken from the records.
 
 # %% tags=["hide-input"]
 # Set-up: gets the package on Google Colab; elsewhere it only goes to this notebook's folder.
@@ -52,6 +52,7 @@ held_out, pixels = by_patient.evidence, by_patient.evidence["pixels_per_slice"]
 unseen = scores(
     SliceCounts.from_evidence(held_out["validation"] | held_out["test"], pixels), batch_size=20
 )
+of_fold = records.load(RUNS / "shipped/lgg-patients-fold0.json").results["test"]
 matches = [ap.match(run.evidence["truths"], run.evidence["detections"]) for run in official]
 three = ap.pooled(matches, partial(ap.mean_average_precision, labels=(1, 2, 3)))
 prohibitory, mandatory, danger = (
@@ -88,9 +89,10 @@ HTML(
 هیچ برشی از آن‌ها را ندیده است، میانگین ضریب دایس بیماران
 {with_range(unseen["dice_patient_mean"], unseen["dice_patient_mean_interval"])} است. این عدد به میانگینی که برای
 بیماران دیده‌نشده، با اعتبارسنجی متقابل، منتشر شده است ({number(volumes["dice"])}) و به توافق دو متخصص با یکدیگر
-({number(experts["dice"], 2)}) نزدیک است. اگر داده‌ها مانند گزارش
+({number(experts["dice"], 2)}) نزدیک است. شبکه‌ای که همراه این بسته است، روی {number(of_fold["patients"], 0)} بیمار
+ندیده {with_range(of_fold["dice_patient_mean"], of_fold["dice_patient_mean_interval"])} می‌گیرد؛ با این شمار بیمار، بازه‌ها پهن‌اند. اگر داده‌ها مانند گزارش
 برش به برش تقسیم شوند، برش‌های دیگرِ همان بیماران در آموزش بوده‌اند و نتیجه بهتر از واقع دیده می‌شود: روی دادهٔ اعتبارسنجی،
-با میانگین دسته‌ها، تنظیم‌های گزارش در یک اجرا {number(batch_mean(by_report))} و تنظیم‌های ما
+با میانگین دسته‌ها، تنظیم‌های گزارش در یک اجرا {number(batch_mean(by_report))} و تنظیم‌های ما، در اجرایی طولانی‌تر،
 {number(batch_mean(by_slice))} می‌دهند؛ عدد خود گزارش
 {number(report["segmentation"]["validation"]["dice"])} است.</p>
 
@@ -106,7 +108,7 @@ HTML(
 خطر {number(prohibitory)}، {number(mandatory)} و {number(danger)} به دست می‌آید؛ برندگان مسابقه در سال ۲۰۱۳ در هر سه به ۱
 رسیده‌اند و به‌ویژه در تابلوهای الزام هنوز جلوترند. تنظیم‌های آشکارسازها با نگاه به عکس‌های آزمون رسمی شکل گرفته‌اند.</p>
 
-<p>هر عدد این کتاب از پروندهٔ ثبت‌شدهٔ یک اجرا یا از خانهٔ کد بالای آن می‌آید، و هر جا داده شبیه‌سازی شده باشد این
+<p>امتیازهای دادهٔ واقعی از پروندهٔ ثبت‌شدهٔ اجراها می‌آیند، و هر جا داده شبیه‌سازی شده باشد این
 نکته گفته شده است. این مدل‌ها برای آموختن‌اند، نه برای تشخیص پزشکی و نه برای رانندگی.</p>
 </div>"""
 )

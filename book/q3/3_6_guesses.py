@@ -40,7 +40,7 @@ RUNS = Path("../runs")
 # %% [markdown]
 # ## Balance, and a detector for each group
 #
-# All detectors here are small Faster R-CNN that start from simulated roads and are tested on the official images. *As they come*: half of the crops lie around a sign, any sign. *Balanced*: a group is drawn first, each equally often, then one of its signs; all else is the same. *One for each*: four detectors, each of them with as many crops as the first; for each of them the signs of the other groups are background. *Longer*: one detector for all groups that saw 6,000 crops, larger ones, where the four together saw 7,200.
+# All detectors here are small Faster R-CNN that start from simulated roads and are tested on the official images. *As they come*: half of the crops lie around a sign, any sign. *Balanced*: a group is drawn first, each equally often, then one of its signs; all else is the same. *One for each*: four detectors, each of them with as many crops as the first; for each of them the signs of the other groups are background. *Longer*: one detector for all groups that took more than twice the time of the four together; its crops were larger, and fewer of them lay around a sign.
 
 # %%
 single = {
@@ -79,7 +79,7 @@ table(["AP at IoU 0.5", "as they come", *header], rows)
 
 
 # %% [markdown]
-# **Balancing is not shown to help**: mandatory signs, of which there are fewest, gain, and the mixed group “other” loses. **A detector for each group does help**, and again mandatory signs most, if each is given what the one was given. But the four look at each photograph four times, and a single detector that was trained for about as long is not told apart from them. Each is one run, and the intervals, over images, do not include the chance of a seed.
+# **Balancing is not shown to help**: mandatory signs, of which there are fewest, gain, and the mixed group “other” loses. **A detector for each group does help**, and again mandatory signs most, if each is given what the one was given. But the four look at each photograph four times, and a single detector that was trained longer is not told apart from them in the mean. Each is one run, and the intervals, over images, do not include the chance of a seed.
 #
 # ## Simulated data as a start
 #
