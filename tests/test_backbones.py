@@ -32,39 +32,29 @@ def small() -> nn.Module:
 def test_random_vgg16_is_torchvisions_network_with_its_initialisation() -> None:
     with torch.device("meta"):
         expected = {name: value.shape for name, value in vgg16().features.state_dict().items()}
-    torch.manual_seed(0)
-    first = vgg16_features("random")
-    torch.manual_seed(0)
-    second = vgg16_features("random")
     assert expected == SHAPES
-    assert torch.equal(first[28].weight, second[28].weight)
-    assert first[28].weight.std().item() == pytest.approx((2 / (512 * 9)) ** 0.5, rel=0.01)
-    assert not first[28].bias.any()
+    torch.manual_seed(0)
+    last = vgg16_features("random")[28]
+    assert last.weight.std().item() == pytest.approx((2 / (512 * 9)) ** 0.5, rel=0.01)
+    assert not last.bias.any()
 
 
-def test_a_narrower_vgg16_has_a_share_of_the_channels_and_no_others_weights(tmp_path) -> None:
+def test_a_narrower_vgg16_has_a_share_of_the_channels() -> None:
     narrow = vgg16_features("random", width=0.25)
     channels = [layer.out_channels for layer in narrow if isinstance(layer, nn.Conv2d)]
     assert channels == [16, 16, 32, 32, 64, 64, 64, *[128] * 6]
     assert narrow(torch.zeros(1, 3, 32, 32)).shape == (1, 128, 1, 1)
-    save_weights(vgg16_features("random"), tmp_path / "whole.safetensors")
-    with pytest.raises(InputError, match=r"0\.weight has shape \(64, 3, 3, 3\) where \(16"):
-        vgg16_features(str(tmp_path / "whole.safetensors"), width=0.25)
 
 
 @pytest.mark.parametrize("prefix", ["features.", ""])
 @pytest.mark.parametrize("ending", ["safetensors", "pth"])
 def test_local_vgg16_file_with_either_spelling_of_its_keys(tmp_path, prefix, ending) -> None:
-    source = vgg16_features("random")
-    wrapped = nn.ModuleDict({"features": source}) if prefix else source
-    path = tmp_path / f"vgg.{ending}"
-    if ending == "pth":
-        torch.save(wrapped.state_dict() | {"classifier.0.bias": torch.zeros(3)}, path)
-    else:
-        save_weights(wrapped, path)
-    loaded = vgg16_features(str(path))
-    pairs = zip(source.parameters(), loaded.parameters(), strict=True)
-    assert all(torch.equal(ours, theirs) for ours, theirs in pairs)
+    source, path = vgg16_features("random"), tmp_path / f"vgg.{ending}"
+    state = {f"{prefix}{name}": value for name, value in source.state_dict().items()}
+    state["classifier.0.bias"] = torch.zeros(3)
+    safetensors.torch.save_file(state, path) if ending == "safetensors" else torch.save(state, path)
+    loaded = vgg16_features(str(path)).state_dict()
+    assert all(torch.equal(value, loaded[name]) for name, value in source.state_dict().items())
 
 
 def test_imagenet_weights_are_asked_of_torchvision(monkeypatch) -> None:
@@ -76,25 +66,14 @@ def test_imagenet_weights_are_asked_of_torchvision(monkeypatch) -> None:
     assert asked == [IMAGENET]
 
 
-def test_without_network_the_message_says_where_to_put_the_file(tmp_path, monkeypatch) -> None:
-    def refuse(*_arguments, **_options):
-        raise OSError("no network")
-
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
-    with pytest.raises(InputError, match=r"no network.*put the file into .*checkpoints"):
-        vgg16_features("imagenet")
-
-
-@pytest.mark.parametrize("damage", ["nothing", "cut", "garbage", "other weights"])
+@pytest.mark.parametrize("damage", ["garbage", "other weights"])
 def test_a_damaged_file_of_torchvision_is_named(tmp_path, monkeypatch, damage) -> None:
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     file = tmp_path / "checkpoints" / IMAGENET.url.rsplit("/", 1)[-1]
     file.parent.mkdir()
     torch.save({"features.0.weight": torch.zeros(64, 3, 3, 3)}, file)
-    whole = file.read_bytes()
-    damages = {"nothing": b"", "cut": whole[:1000], "garbage": b"<html>", "other weights": whole}
-    file.write_bytes(damages[damage])
+    if damage == "garbage":
+        file.write_bytes(b"<html>")
     with pytest.raises(InputError, match=f"{file.name} is damaged: delete .*{file.name}"):
         vgg16_features("imagenet")
 
@@ -133,16 +112,11 @@ def test_foreign_files_are_refused_by_name(tmp_path, small, name, content) -> No
     [
         (nn.Linear(1, 1), "UnpicklingError"),
         ([1, 2], "a list instead of a state dict"),
-        ({"model": {"0.weight": torch.ones(1)}}, "model is no dense tensor"),
-        ({1: torch.ones(1)}, "the key 1 is no name"),
         ({"0.we\nght": torch.ones(1)}, r"the key '0\.we\\nght' is no name"),
         ({"0.weight": torch.ones(2).to_sparse()}, r"0\.weight is no dense tensor"),
         ({"epoch": 3}, "epoch is no dense tensor"),
         ({"0.weight": torch.tensor([1.0, torch.nan])}, r"0\.weight holds numbers that are not fin"),
-        (
-            {"0.bias": torch.tensor([torch.inf]).half()},
-            r"0\.bias holds numbers that are not finite",
-        ),
+        ({"0.bias": torch.tensor([torch.inf]).half()}, r"0\.bias holds numbers that are not fin"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Validating sparse tensor")
@@ -152,13 +126,6 @@ def test_what_torch_can_save_and_no_network_can_take(tmp_path, small, content, f
     with pytest.raises(InputError, match=rf"model\.pth: not usable as weights \({fault}") as caught:
         load_weights(small, path)
     assert "\n" not in str(caught.value)
-
-
-def test_weights_of_a_run_that_diverged_are_refused(tmp_path, small) -> None:
-    nn.init.constant_(small[0].bias, torch.nan)
-    save_weights(small, tmp_path / "run.safetensors")
-    with pytest.raises(InputError, match=r"run\.safetensors: .*0\.bias holds numbers"):
-        load_weights(small, tmp_path / "run.safetensors")
 
 
 def test_saved_weights_come_back_whatever_their_memory_format(tmp_path, small) -> None:

@@ -1,5 +1,6 @@
 """The set-up cell of the notebooks, in a bare Python beside a stand-in for Google Colab."""
 
+import io
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from test_data import zip_bytes
 
 import book
 import notebooks
@@ -55,16 +57,12 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """What `make colab` writes, and a module that pages import."""
+    """What `make colab` writes."""
     folder = tmp_path_factory.mktemp("bundle")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(book, "BUILD", folder)
         book.colab()
-    path = folder / "hw3-colab.zip"
-    with zipfile.ZipFile(path, "a") as archive:
-        if "book/beyond.py" not in archive.namelist():
-            archive.writestr("book/beyond.py", "")
-    return path.read_bytes()
+    return (folder / "hw3-colab.zip").read_bytes()
 
 
 @pytest.fixture
@@ -87,38 +85,25 @@ def offer(content: Path, *uploads: dict[str, bytes]) -> None:
 
 
 def run_setup(python: Path, content: Path, setup: str = notebooks.SETUP, **names: str) -> tuple:
-    """Run a set-up cell with a recording stand-in for subprocess.run.
-
-    Returns:
-        The lines that it printed, and what it left behind.
-    """
+    """Lines that a set-up cell printed, and what it left; subprocess.run only takes notes."""
     cell = setup.replace("/content", str(content)).replace("FOLDER", "book/q1")
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HW3_")}
-    done = subprocess.run(
-        [python, "-c", BEFORE + cell + AFTER],
-        capture_output=True,
-        text=True,
-        cwd=content,
-        env=kept | names,
-        timeout=60,
-    )
+    command, environment = [python, "-c", BEFORE + cell + AFTER], kept | names
+    options = {"capture_output": True, "text": True, "timeout": 60}
+    done = subprocess.run(command, cwd=content, env=environment, **options)
     assert done.returncode == 0, done.stderr
     *lines, report = done.stdout.splitlines()
     return lines, json.loads(report)
 
 
-def test_outside_colab_it_goes_to_its_own_folder_and_does_nothing_else(
-    python: Path, tmp_path: Path, bundle: bytes
-) -> None:
-    (tmp_path / "bundle.zip").write_bytes(bundle)
-    zipfile.ZipFile(tmp_path / "bundle.zip").extractall(tmp_path)
+def test_outside_colab_it_only_goes_to_its_own_folder(python, tmp_path, bundle) -> None:
+    zipfile.ZipFile(io.BytesIO(bundle)).extractall(tmp_path)
     lines, report = run_setup(python, tmp_path)
     nothing = {"HW3_PROFILE": None, "HW3_DATA": None, "HW3_RUNS": None}
     assert lines == []
     own = str(tmp_path / "book/q1")
     assert report == {"calls": [], "folder": own, "imported": [], **nothing}
-    found = run_setup(python, Path(own), PYTHONPATH=str(tmp_path))[1]
-    assert found == report
+    assert run_setup(python, Path(own), PYTHONPATH=str(tmp_path))[1] == report
 
 
 def test_without_an_address_it_takes_the_bundle(python: Path, content: Path, bundle: bytes) -> None:
@@ -133,15 +118,10 @@ def test_without_an_address_it_takes_the_bundle(python: Path, content: Path, bun
     assert run_setup(python, content)[0] == []  # as after a restart of the kernel
 
 
-def test_with_anything_but_the_bundle_it_asks_again(
-    python: Path, content: Path, tmp_path: Path, bundle: bytes
-) -> None:
-    for name, inside in (("of-github.zip", "hw3-main/hw3/colab.py"), ("another.zip", "a.txt")):
-        with zipfile.ZipFile(tmp_path / name, "w") as archive:
-            archive.writestr(inside, "")
-    others = {name: (tmp_path / name).read_bytes() for name in ("of-github.zip", "another.zip")}
-    wrong = [{}, {"page.ipynb": b"{}"}, {"hw3-colab.zip": bundle[:-1000]}]
-    wrong += [{"of-github.zip": others["of-github.zip"]}, others]
+def test_with_anything_but_the_bundle_it_asks_again(python, content, bundle) -> None:
+    of_github = {"of-github.zip": zip_bytes({"hw3-main/hw3/colab.py": b""})}
+    several = of_github | {"another.zip": zip_bytes({"a.txt": b""})}
+    wrong = [{}, {"page.ipynb": b"{}"}, {"hw3-colab.zip": bundle[:-1000]}, of_github, several]
     offer(content, *wrong, {"hw3-colab.zip": bundle})
     lines, report = run_setup(python, content)
     assert lines.count("asked") == sum("hw3-colab.zip" in line for line in lines) == 6
@@ -149,8 +129,7 @@ def test_with_anything_but_the_bundle_it_asks_again(
 
 
 def test_with_an_address_it_clones(python: Path, content: Path, bundle: bytes) -> None:
-    (content / "bundle.zip").write_bytes(bundle)
-    zipfile.ZipFile(content / "bundle.zip").extractall(content / "clone")
+    zipfile.ZipFile(io.BytesIO(bundle)).extractall(content / "clone")
     address = "https://github.com/someone/hw3"
     setup = notebooks.SETUP_BY_CLONE.replace("REPOSITORY", address)
     home = str(content / "report")
@@ -160,9 +139,7 @@ def test_with_an_address_it_clones(python: Path, content: Path, bundle: bytes) -
     assert len(run_setup(python, content, setup)[1]["calls"]) == 1  # no clone again
 
 
-def test_what_is_there_and_what_was_chosen_stays_and_drive_is_mounted_when_asked(
-    python: Path, content: Path, bundle: bytes
-) -> None:
+def test_what_was_there_or_chosen_stays_and_drive_is_mounted(python, content, bundle) -> None:
     for name in ("accelerate", "imagecodecs"):
         (content / f"{name}.py").write_text("")
     metadata = content / "torch-2.9.1+cu126.dist-info/METADATA"
@@ -184,9 +161,8 @@ def test_the_package_knows_every_light_dependency() -> None:
     assert set(colab.LIGHT.split()) == declared - HEAVY
 
 
-def test_the_bundle_holds_what_a_notebook_needs(tmp_path: Path, bundle: bytes) -> None:
-    (tmp_path / "bundle.zip").write_bytes(bundle)
-    names = set(zipfile.ZipFile(tmp_path / "bundle.zip").namelist())
+def test_the_bundle_holds_what_a_notebook_needs(bundle: bytes) -> None:
+    names = set(zipfile.ZipFile(io.BytesIO(bundle)).namelist())
     weights = [path.name for path in (notebooks.ROOT / "hw3/weights").iterdir()]
     assert {"pyproject.toml", "README.md", "LICENSE", "hw3/__init__.py"} <= names
     assert weights and {f"hw3/weights/{name}" for name in weights} <= names

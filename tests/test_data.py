@@ -23,7 +23,7 @@ import tifffile
 from PIL import Image, ImageOps
 
 from hw3 import data
-from hw3.data import InputError, download, kind_of, outputs, pictures, read_picture, unpack
+from hw3.data import InputError, download, outputs, pictures, read_picture, unpack
 
 
 def zip_bytes(members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
@@ -37,24 +37,13 @@ def zip_bytes(members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> 
 CONTENT = zip_bytes({"roads/0.ppm": random.Random(0).randbytes(300_000)})
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 HALF = len(CONTENT) // 2
-ODD_LENGTHS = ["abc", "-5", "1e3", ""]
-ODD_PLACES = ["http://", "http://[::1", "ftp://x/y", "http://a b/", "http://x:y/", "//", ""]
-
-
-class Server(ThreadingHTTPServer):
-    """Answers by the path asked for, and keeps a list of (path, Range header)."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.requests: list[tuple[str, str | None]] = []
-        self.seen: dict[str, int] = {}
-
-    def url(self, name: str) -> str:
-        return f"http://127.0.0.1:{self.server_port}/{name}"
+LENGTHS, PLACES = ["abc", "-5", "1e3", ""], ["http://", "http://[::1", "ftp://x/y", "//", ""]
+NONSENSE = {f"length{n}": (200, {"Content-Length": own}) for n, own in enumerate(LENGTHS)}
+NONSENSE |= {f"redirect{n}": (302, {"Location": own}) for n, own in enumerate(PLACES)}
 
 
 class Handler(BaseHTTPRequestHandler):
-    server: Server
+    """Answers by the name asked for; the server keeps a list of (name, Range header)."""
 
     def log_message(self, *arguments: object) -> None:
         pass
@@ -62,27 +51,24 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         name, wanted = self.path.strip("/"), self.headers.get("Range")
         self.server.requests.append((name, wanted))
-        visit = self.server.seen[name] = self.server.seen.get(name, 0) + 1
+        visit = [own for own, _ in self.server.requests].count(name)
         start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted else 0
-        kind, _, number = name.partition(".")
         if name == "missing" or (name == "busy-once" and visit == 1):
             return self.send_error(404 if name == "missing" else 503)
         if name == "page":
-            return self.answer(200, b"<html>Please log in</html>")
-        if kind == "length":
-            return self.answer(200, CONTENT, {"Content-Length": ODD_LENGTHS[int(number)]})
-        if kind == "redirect":
-            return self.answer(302, b"", {"Location": ODD_PLACES[int(number)]})
+            return self.answer(200, {}, b"<html>Please log in</html>")
+        if name in NONSENSE:
+            return self.answer(*NONSENSE[name])
         if name == "ignores-range":
-            return self.answer(200, CONTENT, stop=HALF if visit == 1 else None)
+            return self.answer(200, {}, stop=HALF if visit == 1 else None)
         if start >= len(CONTENT):
-            return self.answer(416, b"", {"Content-Range": f"bytes */{len(CONTENT)}"})
+            return self.answer(416, {"Content-Range": f"bytes */{len(CONTENT)}"}, b"")
         first = 0 if name == "wrong-range" else start
         span = {"Content-Range": f"bytes {first}-{len(CONTENT) - 1}/{len(CONTENT)}"}
         stop = None if name == "whole" or visit > 1 else 100_000
         if name in ("resets", "dies"):
             stop = 20_000 if name == "resets" or visit == 1 else 0
-        self.answer(206 if start else 200, CONTENT[first:], span if start else {}, stop)
+        self.answer(206 if start else 200, span if start else {}, CONTENT[first:], stop)
         if name == "resets":  # no orderly end: what the client has not taken yet is lost
             self.wfile.flush()
             time.sleep(0.02)
@@ -90,22 +76,21 @@ class Handler(BaseHTTPRequestHandler):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             self.connection.close()
 
-    def answer(
-        self, status: int, body: bytes, headers: dict | None = None, stop: int | None = None
-    ) -> None:
+    def answer(self, status: int, headers: dict, body=CONTENT, stop: int | None = None) -> None:
         """Announce the whole body, send it up to `stop`, close the connection."""
         self.send_response(status)
-        for name, value in ({"Content-Length": str(len(body))} | (headers or {})).items():
+        for name, value in ({"Content-Length": str(len(body))} | headers).items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body[:stop])
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadingHTTPServer]:
     monkeypatch.setattr(data, "PAUSES", (0.0, 0.0, 0.0))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with Server() as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.requests, server.url = [], f"http://127.0.0.1:{server.server_port}/"
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield server
@@ -125,85 +110,66 @@ def part_with(path: Path, content: bytes) -> Path:
     return part
 
 
-def test_whole_download_prints_its_hash_and_is_not_fetched_again(
-    server: Server, path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert download(server.url("whole"), path).read_bytes() == CONTENT
+def test_whole_download_prints_its_hash_and_is_not_fetched_again(server, path, capsys) -> None:
+    assert download(server.url + "whole", path).read_bytes() == CONTENT
     assert SHA256 in capsys.readouterr().out
     assert list(path.parent.iterdir()) == [path]
-    download(server.url("whole"), path, sha256=SHA256.upper(), size=len(CONTENT))
+    download(server.url + "whole", path, sha256=SHA256.upper(), size=len(CONTENT))
     with pytest.raises(InputError, match=f"delete {re.escape(str(path))}"):
-        download(server.url("whole"), path, sha256="0" * 64)
+        download(server.url + "whole", path, sha256="0" * 64)
     assert path.exists() and len(server.requests) == 1
 
 
-def test_broken_transfer_is_resumed_where_it_broke(server: Server, path: Path) -> None:
-    assert download(server.url("breaks-once"), path, sha256=SHA256).read_bytes() == CONTENT
-    (_, first), (_, second) = server.requests
-    assert first is None
-    assert 0 < int(second.removeprefix("bytes=").removesuffix("-")) <= 100_000
-
-
-def test_a_connection_that_breaks_again_and_again_gets_there(server: Server, path: Path) -> None:
-    assert download(server.url("resets"), path, sha256=SHA256).read_bytes() == CONTENT
+def test_a_connection_that_breaks_again_and_again_gets_there(server, path) -> None:
+    assert download(server.url + "resets", path, sha256=SHA256).read_bytes() == CONTENT
     assert 15 <= len(server.requests) <= 25
 
 
-def test_part_is_kept_and_the_next_call_resumes(server: Server, path: Path) -> None:
+def test_part_is_kept_and_the_next_call_resumes(server, path) -> None:
     with pytest.raises(InputError, match="run again: it resumes"):
-        download(server.url("dies"), path)
+        download(server.url + "dies", path)
     assert len(server.requests) == 4  # the first brought something
     kept = path.with_name("data.zip.part").read_bytes()
     assert 16_000 < len(kept) <= 20_000 and kept == CONTENT[: len(kept)]
     assert not path.exists()
-    download(server.url("whole"), path, sha256=SHA256, size=len(CONTENT))
+    download(server.url + "whole", path, sha256=SHA256, size=len(CONTENT))
     assert path.read_bytes() == CONTENT
     assert server.requests[-1] == ("whole", f"bytes={len(kept)}-")
 
 
-@pytest.mark.parametrize("more", [b"", b"more"], ids=["complete", "overlong"])
-def test_what_an_earlier_call_left(server: Server, path: Path, more: bytes) -> None:
-    part_with(path, CONTENT + more)
-    assert download(server.url("whole"), path, sha256=SHA256).read_bytes() == CONTENT
+LEFT = {"complete": CONTENT, "overlong": CONTENT + b"more"}
 
 
-@pytest.mark.parametrize("name", ["ignores-range", "wrong-range", "busy-once"])
-def test_awkward_servers_are_coped_with(server: Server, path: Path, name: str) -> None:
-    assert download(server.url(name), path, sha256=SHA256).read_bytes() == CONTENT
+@pytest.mark.parametrize("name", [*LEFT, "ignores-range", "wrong-range", "busy-once"])
+def test_what_a_call_left_and_awkward_servers_are_coped_with(server, path, name) -> None:
+    part_with(path, LEFT.get(name, b""))
+    assert download(server.url + name, path, sha256=SHA256).read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize(
-    ("name", "expected", "complaint"),
-    [
-        ("whole", {"sha256": "0" * 64}, f"SHA-256 {SHA256} instead of {'0' * 64}"),
-        ("whole", {"size": len(CONTENT) + 1}, f"{len(CONTENT)} bytes instead of"),
-        ("page", {}, "not a zip file"),
-    ],
-)
-def test_wrong_content_is_deleted(
-    server: Server, path: Path, name: str, expected: dict[str, object], complaint: str
-) -> None:
-    with pytest.raises(InputError, match=complaint):
-        download(server.url(name), path, **expected)
-    assert list(path.parent.iterdir()) == []
+def test_wrong_content_is_deleted(server, path) -> None:
+    wrong = {"sha256": "0" * 64, "size": 7}
+    fault = f"{len(CONTENT)} bytes instead of 7, SHA-256 {SHA256} instead of {'0' * 64}"
+    for name, expected, complaint in (("whole", wrong, fault), ("page", {}, "not a zip file")):
+        with pytest.raises(InputError, match=complaint):
+            download(server.url + name, path, **expected)
+        assert list(path.parent.iterdir()) == []
 
 
-def test_refusal_is_not_retried_and_keeps_the_part(server: Server, path: Path) -> None:
+def test_refusal_is_not_retried_and_keeps_the_part(server, path) -> None:
     part = part_with(path, CONTENT[:HALF])
     with pytest.raises(InputError, match="404"):
-        download(server.url("missing"), path)
+        download(server.url + "missing", path)
     assert len(server.requests) == 1
     assert part.read_bytes() == CONTENT[:HALF]
 
 
 IMPOSSIBLE = ["no address", "http://127.0.0.1:1/", "ftp://127.0.0.1/x"]
-NONSENSE = [f"length.{n}" for n in range(4)] + [f"redirect.{n}" for n in range(7)]
 
 
-@pytest.mark.parametrize("place", IMPOSSIBLE + NONSENSE)
-def test_nonsense_is_one_line(server: Server, path: Path, place: str) -> None:
+@pytest.mark.parametrize("place", [*IMPOSSIBLE, *NONSENSE])
+def test_nonsense_is_one_line(server, path, place) -> None:
     with pytest.raises(InputError, match="check address") as caught:
-        download(server.url(place) if place in NONSENSE else place, path)
+        download(server.url + place if place in NONSENSE else place, path)
     assert "\n" not in str(caught.value)
 
 
@@ -245,10 +211,8 @@ def test_a_folder_in_a_folder_of_its_own_name(tmp_path: Path) -> None:
     ("members", "what"),
     [
         (["0.ppm", "gt.txt"], "holds pictures at its top, and no folder roads"),
-        (["TrainIJCNN2013/0.ppm"], "holds TrainIJCNN2013, which is only a part of the data set"),
-        (["TestIJCNN2013.zip", "TestIJCNN2013/0.ppm"], "holds TestIJCNN2013, which"),
+        (["TestIJCNN2013.zip", "TestIJCNN2013/0.ppm"], "holds TestIJCNN2013, which is only a part"),
         (["all/roads.zip", "readme.txt"], r"holds another archive, roads\.zip; unpack it, and"),
-        (["holiday/sea.jpg"], "holds holiday, and no folder roads with pictures"),
         (["roads/gt.txt"], "holds roads, and no folder roads with pictures"),
         (["a/b/c/roads/0.ppm"], "holds a, and no"),
         (["two\nlines/0.txt"], r"holds two\\nlines, and no"),
@@ -314,31 +278,27 @@ def test_lying_member_yields_no_more_than_it_declares(tmp_path: Path) -> None:
     assert files(tmp_path / "data") == {"roads/0.ppm": bytes(10)}
 
 
-FLIPPED = bytearray(zip_bytes(ROADS | {"roads/noise": CONTENT}, zipfile.ZIP_STORED))
-FLIPPED[HALF] ^= 255
-RENAMED = zip_bytes({"roads/1.ppm": b"last"} | ROADS)
-RENAMED = RENAMED.replace(b"roads/1", b"roaTs/1").replace(b"roaTs/1", b"roads/1", 1)
-UNLISTED = bytearray(zip_bytes(ROADS | {"roads/1.ppm": b"last"}))
-UNLISTED[UNLISTED.rindex(b"PK\5\6") + 10] += 1
-EMPTIED, SHORT = bytearray(zip_bytes(ROADS)), bytearray(zip_bytes(ROADS))
-EMPTIED[(start := EMPTIED.index(b"PK\1\2")) + 16 : start + 28] = bytes(12)  # its CRC and sizes
-SHORT[start + 16 : start + 24] = bytes(8)  # its CRC and compressed size
+def overwritten(content: bytes, place: int, new: bytes) -> bytes:
+    return content[:place] + new + content[place + len(new) :]
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        *(b"", b"<html></html>", CONTENT[:HALF], CONTENT[:-30], CONTENT[HALF:], FLIPPED, None),
-        *(RENAMED, EMPTIED, SHORT, UNLISTED),
-    ],
-    ids=[
-        *("empty", "page", "first half", "end cut off", "second half", "flipped", "missing"),
-        *("renamed", "emptied", "short", "one not listed"),
-    ],
-)
-def test_what_is_no_whole_zip_leaves_nothing(tmp_path: Path, content: bytes | None) -> None:
-    if content is not None:
-        (tmp_path / "data.zip").write_bytes(content)
+WHOLE = zip_bytes(ROADS)
+ENTRY, END = WHOLE.index(b"PK\1\2"), WHOLE.rindex(b"PK\5\6")  # of the first member; of the list
+NO_WHOLE_ZIPS = {
+    "empty": b"",
+    "page": b"<html></html>",
+    "end cut off": CONTENT[:-30],
+    "second half": CONTENT[HALF:],
+    "renamed": overwritten(WHOLE, WHOLE.rindex(b"roads/gt"), b"roaTs"),  # in the list alone
+    "emptied": overwritten(WHOLE, ENTRY + 16, bytes(12)),  # its CRC and sizes
+    "short": overwritten(WHOLE, ENTRY + 16, bytes(8)),  # its CRC and compressed size
+    "one not listed": overwritten(WHOLE, END + 10, b"\3"),
+}
+
+
+@pytest.mark.parametrize("kind", NO_WHOLE_ZIPS)
+def test_what_is_no_whole_zip_leaves_nothing(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "data.zip").write_bytes(NO_WHOLE_ZIPS[kind])
     with pytest.raises(InputError, match=r"data\.zip: not unpacked .*fetch it again"):
         unpack(tmp_path / "data.zip", tmp_path / "data", "roads")
     assert list((tmp_path / "data").glob("*")) == []
@@ -414,27 +374,18 @@ def refused(path: Path, what: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("ending", ["jpg", "png", "tif", "bmp", "gif", "webp", "ppm"])
-def test_8_bits_are_taken_from_any_kind_of_file(tmp_path: Path, ending: str) -> None:
-    path = tmp_path / f"plain.{ending}"
-    Image.new("RGB", (6, 4), (250, 0, 0)).save(path)
-    picture = read_picture(path)
-    assert (picture.shape, picture.dtype) == ((4, 6, 3), np.uint8)
-    assert np.abs(picture.astype(int) - (250, 0, 0)).max() <= 5  # JPEG and WebP are not exact
+SEPARATE = {"planarconfig": "separate"}
+CODECS = ("lzma", "png", "webp", "jpegxl", "jpeg2000")
 
 
 @pytest.mark.parametrize(
     "options",
     [
-        {},
-        {"rowsperstrip": 7},
-        {"tile": (16, 16)},
-        {"bigtiff": True, "byteorder": ">"},
-        {"planarconfig": "separate"},
-        {"planarconfig": "separate", "compression": "lzw", "rowsperstrip": 9},
-        {"planarconfig": "separate", "tile": (16, 32)},
+        *({}, {"tile": (16, 16)}, {"bigtiff": True, "byteorder": ">"}),
+        SEPARATE | {"compression": "lzw", "rowsperstrip": 9},
+        SEPARATE | {"tile": (16, 32)},
         *({"compression": name, "rowsperstrip": 16} for name in ("deflate", "zstd", "packbits")),
-        *({"compression": name} for name in ("lzma", "png", "webp", "jpegxl", "jpeg2000")),
+        *({"compression": name} for name in CODECS),
         {"compression": "deflate", "tile": (32, 16), "predictor": True},
     ],
     ids=str,
@@ -474,10 +425,7 @@ def test_a_jpeg_in_a_tiff_is_read_as_pillow_reads_it(tmp_path: Path, writer: str
 def test_every_picture_is_turned_upright(tmp_path: Path, ending: str, orientation: int) -> None:
     path, exif = tmp_path / f"phone.{ending}", Image.Exif()
     exif[0x0112] = orientation
-    if ending == "tif":
-        tifffile.imwrite(path, SMOOTH, **RGB, extratags=[(274, 3, 1, orientation, True)])
-    else:
-        Image.fromarray(SMOOTH).save(path, quality=95, exif=exif)
+    Image.fromarray(SMOOTH).save(path, quality=95, exif=exif)
     with Image.open(path) as image:
         upright = np.array(ImageOps.exif_transpose(image).convert("RGB"))
     assert upright.shape[:2] == ((56, 40) if orientation in (5, 6, 7, 8) else (40, 56))
@@ -488,24 +436,15 @@ def test_every_picture_is_turned_upright(tmp_path: Path, ending: str, orientatio
 @pytest.mark.parametrize("ending", ["png", "tif"])
 def test_alpha_has_to_be_opaque(tmp_path: Path, ending: str, pixels: np.ndarray) -> None:
     path, alpha = tmp_path / f"cut.{ending}", np.full((40, 56), 255, np.uint8)
-
-    def save() -> None:
-        if ending == "png":
-            return Image.fromarray(np.dstack([pixels, alpha])).save(path)
-        options = {"planarconfig": "contig", "extrasamples": [2]}
-        kind = RGB if pixels.ndim == 3 else BLACK
-        tifffile.imwrite(path, np.dstack([pixels, alpha]), **kind, **options)
-
-    save()
+    Image.fromarray(np.dstack([pixels, alpha])).save(path)
     np.testing.assert_array_equal(read_picture(path), np.dstack([pixels] * 3)[..., :3])
     alpha[3, 5] = 254
-    save()
+    Image.fromarray(np.dstack([pixels, alpha])).save(path)
     refused(path, "parts of it are transparent; lay it on")
 
 
-def save_image(pixels: np.ndarray | Image.Image, **options: object) -> Callable[[Path], None]:
-    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
-    return lambda path: image.save(path, **options)
+def save_image(pixels: np.ndarray, **options: object) -> Callable[[Path], None]:
+    return lambda path: Image.fromarray(pixels).save(path, **options)
 
 
 def save_tiff(pixels: np.ndarray, **options: object) -> Callable[[Path], None]:
@@ -534,7 +473,7 @@ def save_flipped(path: Path) -> None:
     path.write_bytes(content)
 
 
-SEVERAL = {"save_all": True, "append_images": [Image.fromarray(SMOOTH)]}
+TWO = save_image(NOISE, save_all=True, append_images=[Image.fromarray(SMOOTH)])
 MAP = np.zeros((3, 256), np.uint16)
 DNG = {**RGB, "extratags": [(50706, 1, 4, (1, 4, 0, 0), True)]}
 DEEP_PPM = b"P6 56 40 65535\n" + (NOISE.astype(">u2") * 257).tobytes()
@@ -546,48 +485,34 @@ DEEP_PPM = b"P6 56 40 65535\n" + (NOISE.astype(">u2") * 257).tobytes()
         *(("deep.png", save_deep(n), "its pixels are .*;16.*, not 8 bits a") for n in (1, 3, 4)),
         *(("deep.tif", save_deep(n), r"it has 16 bits a sample \(uint16\), not") for n in (1, 3)),
         ("deep.ppm", save_bytes(DEEP_PPM), "its pixels are RGB, RGB;65535, not 8 bits"),
-        ("four.pgm", save_bytes(b"P5 4 4 15\n" + bytes(range(16))), ".*L;15, not 8 bits"),
         ("four.tif", save_tiff(NOISE // 16, **RGB, bitspersample=4), "it has 4 bits a sample"),
         ("signed.tif", save_tiff(GREY.view(np.int8), **BLACK), r"it has 8 bits a sample \(int8\)"),
         *((f"one.{n}", save_image(GREY > 99), ".*not 8") for n in ("tif", "png", "bmp", "pbm")),
-        ("float.tif", save_tiff(GREY / np.float32(255), **BLACK), "it has 32 bits a sample"),
         ("key.png", save_image(0 * NOISE, transparency=(0, 0, 0)), "parts of it are transparent"),
-        ("key.gif", save_image(Image.new("P", (6, 4)), transparency=0), "parts of it are trans"),
         ("map.tif", save_tiff(GREY, photometric="palette", colormap=MAP), "its pixels are PALETTE"),
-        (
-            "white.tif",
-            save_tiff(GREY, photometric="miniswhite"),
-            "its pixels are MINISWHITE, 1",
-        ),
+        ("white.tif", save_tiff(GREY, photometric="miniswhite"), "its pixels are MINISWHITE"),
         ("ycc.tif", save_tiff(NOISE, photometric="ycbcr"), "its pixels are YCBCR, 3"),
         ("xr.tif", save_tiff(NOISE, **RGB, compression="jpegxr"), "its pixels are .*JPEGXR; conv"),
         ("five.tif", save_tiff(np.dstack([NOISE, GREY, GREY]), **RGB), "its pixels are RGB, 5 sam"),
-        *((f"two.{n}", save_image(NOISE, **SEVERAL), "it holds 2 pict") for n in ("gif", "mpo")),
+        *((f"two.{n}", TWO, "it holds 2 pictures") for n in ("gif", "mpo", "png", "webp")),
+        ("two.tif", save_tiff(np.stack([NOISE] * 2), **RGB), "it holds 2 pages, 56 x 40, 56 x"),
         ("two.ppm", save_bytes(2 * b"P6 1 1 255\nabc"), "it holds several pictures"),
-        *((f"two.{n}", save_image(NOISE, **SEVERAL), "it holds 2 pict") for n in ("png", "webp")),
-        (
-            "two.tif",
-            save_tiff(np.stack([NOISE] * 2), **RGB),
-            "it holds 2 pages, 56 x 40, 56 x 40",
-        ),
-        ("stack.tif", save_tiff(STACK, imagej=True), "it is a stack|it holds 16 pages"),
         ("stack.tif", save_tiff(STACK, **BLACK, truncate=True), "it is a stack of pictures"),
         ("volume.tif", save_tiff(STACK, **BLACK, volumetric=True, tile=(16,) * 3), "it is a stack"),
-        *((f"photo.{n}", save_preview, "it is camera raw") for n in ("NEF", "arw", "dng", "tif")),
-        *((f"photo.{n}", save_tiff(NOISE, **DNG), "it is camera raw") for n in ("dng", "tif")),
-        (
-            "cr2.tif",
-            save_bytes(b"II*\0\x10\0\0\0CR\2\0"),
-            r"it is camera raw \(CR2\), no kind",
-        ),
+        *((f"photo.{n}", save_preview, "it is camera raw") for n in ("NEF", "tif")),
+        ("photo.tif", save_tiff(NOISE, **DNG), "it is camera raw"),
         ("flipped.png", save_flipped, "cannot be decoded .*give another copy"),
+        ("a.jpg", save_bytes(b"\0\0\0\x18ftypheic"), "it is HEIC, no kind that this reads; con"),
+        ("a.cr3", save_bytes(b"\0\0\0\x18ftypcrx "), "it is camera raw, no kind"),
+        ("a.png", save_bytes(b"\0\0\0\x18ftypcrx "), r"it is camera raw \(CR3\), no kind"),
+        ("a.tif", save_bytes(b"II*\0\x10\0\0\0CR\2\0"), r"it is camera raw \(CR2\), no kind"),
+        ("a.mp4", save_bytes(b"\0\0\0\x20ftypisom"), "it is a video, no kind"),
+        ("a.avi", save_bytes(b"RIFF\x10\0\0\0AVI "), "it is a video, no kind"),
+        ("a.nii.gz", save_bytes(b"\x1f\x8b\x08\0"), r"it is compressed by gzip, as \.nii\.gz is"),
+        ("a", save_bytes(bytes(128) + b"DICM"), "it is DICOM, no kind"),
+        ("a.svg", save_bytes(b"<svg>"), "it is a web page or a drawing, no kind"),
         ("empty.png", save_bytes(b""), "it is empty"),
-        (
-            "text.png",
-            save_bytes(b"no picture"),
-            "it is no whole TIFF, PNG, .*; convert it, or",
-        ),
-        ("stub.tif", save_bytes(b"II*\0"), "cannot be decoded"),
+        ("text.png", save_bytes(b"no picture"), "it is no whole TIFF, PNG, .*; convert it"),
         ("none.png", lambda path: None, "No such file or directory; name a picture"),
         ("folder.png", Path.mkdir, "Is a directory; name a picture"),
     ],
@@ -604,15 +529,12 @@ def test_a_smaller_copy_beside_the_picture_does_no_harm(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_picture(tmp_path / "thumbnail.tif"), NOISE)
 
 
-PLANE = (
-    '<TiffData FirstZ="{0}" PlaneCount="1"><UUID FileName="{0}.ome.tif">urn:uuid:{0}</UUID>'
-    "</TiffData>"
-)
 OME = (
     '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
     'UUID="urn:uuid:0"><Image ID="Image:0"><Pixels ID="P:0" DimensionOrder="XYZCT" Type="uint8" '
-    f'SizeX="56" SizeY="40" SizeZ="2" SizeC="1" SizeT="1">{PLANE.format(0)}{PLANE.format(1)}'
-    "</Pixels></Image></OME>"
+    'SizeX="56" SizeY="40" SizeZ="2" SizeC="1" SizeT="1"><TiffData FirstZ="0" PlaneCount="1">'
+    '<UUID FileName="0.ome.tif">urn:uuid:0</UUID></TiffData><TiffData FirstZ="1" PlaneCount="1">'
+    '<UUID FileName="1.ome.tif">urn:uuid:1</UUID></TiffData></Pixels></Image></OME>'
 )
 
 
@@ -641,13 +563,12 @@ def test_an_ome_tiff_reads_no_other_file(tmp_path: Path) -> None:
     [
         (16, "StripByteCounts", lambda v: (*v[:-1], 0), "it is cut"),
         (16, "StripByteCounts", lambda v: (*v[:-1], 65_000), "it is cut"),
-        (16, "StripByteCounts", lambda v: (*v[:-1], v[-1] // 2), "it is cut|cannot be decoded"),
         (99, "StripByteCounts", lambda v: (v[0] - 20,), "it is cut|cannot be decoded"),
         (16, "StripOffsets", lambda v: (*v[:-1], 0), "it is cut"),
         (16, "ImageLength", lambda v: 80, "it has 3 strips or tiles instead of 5"),
         (16, "ImageLength", lambda v: 10, "it has 3 strips or tiles instead of 1"),
     ],
-    ids=["none", "far", "half", "shortened", "nowhere", "taller", "shorter"],
+    ids=["none", "far", "shortened", "nowhere", "taller", "shorter"],
 )
 def test_strips_have_to_be_there(tmp_path: Path, compression, rows, tag, change, what) -> None:
     path = tmp_path / "cut.tif"
@@ -668,33 +589,6 @@ def test_half_a_picture_is_none(tmp_path: Path, kind: str, options: dict) -> Non
     refused(path, "it is cut|cannot be decoded .*give another copy|it is no whole")
 
 
-@pytest.mark.parametrize(
-    ("name", "start", "kind"),
-    [
-        ("a.jpg", b"\0\0\0\x18ftypheic", "HEIC"),
-        ("a.heic", b"\0\0\0\x18ftypmif1", "HEIC"),
-        ("a.avif", b"\0\0\0\x1cftypavif", "AVIF"),
-        ("a.cr3", b"\0\0\0\x18ftypcrx ", "camera raw"),
-        ("a.png", b"\0\0\0\x18ftypcrx ", r"camera raw \(CR3\)"),
-        ("a.mp4", b"\0\0\0\x20ftypisom", "a video"),
-        ("a.avi", b"RIFF\x10\0\0\0AVI ", "a video"),
-        ("a.nii", b"\x5c\1\0\0", "NIfTI"),
-        ("b.nii", b"\0\0\1\x5c", "NIfTI"),
-        ("a.nii.gz", b"\x1f\x8b\x08\0", r"compressed by gzip, as \.nii\.gz is"),
-        ("a", bytes(128) + b"DICM", "DICOM"),
-        ("a.pdf", b"%PDF-1.7", "a PDF"),
-        ("a.npy", b"\x93NUMPY\1\0", "a NumPy array"),
-        ("a.png", b"PK\3\4", "a zip file"),
-        ("Thumbs.db", b"\xd0\xcf\x11\xe0", r"a Thumbs\.db"),
-        ("._a.tif", b"\0\5\x16\7", "what macOS notes on a file"),
-        ("a.svg", b"<svg>", "a web page or a drawing"),
-    ],
-)
-def test_other_kinds_are_named(tmp_path: Path, name: str, start: bytes, kind: str) -> None:
-    (tmp_path / name).write_bytes(start + bytes(200))
-    refused(tmp_path / name, f"it is {kind}, no kind that this reads; convert it to TIFF, PNG")
-
-
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     names = ["b.png", "a.JPG", "Thumbs.db", ".DS_Store", "desktop.ini", "._a.JPG", "notes.txt"]
@@ -708,10 +602,8 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_folder_stands_for_its_pictures(photos: Path, capsys) -> None:
     names = ["a.JPG", "b.png", "p_1.tif"]
     assert [path.name for path in pictures([photos])] == names
-    assert capsys.readouterr().out == (
-        "left out, no pictures by their names: .DS_Store, ._a.JPG, Thumbs.db, desktop.ini, "
-        "notes.txt, and 2 more\n"
-    )
+    told = "names: .DS_Store, ._a.JPG, Thumbs.db, desktop.ini, notes.txt, and 2 more\n"
+    assert capsys.readouterr().out == f"left out, no pictures by their {told}"
     assert [path.name for path in pictures([photos / "*"])] == names
     assert "more" not in capsys.readouterr().out  # a pattern leaves out dot files by itself
 
@@ -719,10 +611,7 @@ def test_a_folder_stands_for_its_pictures(photos: Path, capsys) -> None:
 def test_a_pattern_and_files_in_their_order_each_once(photos: Path, capsys) -> None:
     found = pictures([photos / "p_*", photos / "b.png", photos / "*.[pJ]*", photos / "b.png"])
     assert [path.name for path in found] == ["p_1.tif", "b.png", "a.JPG"]
-    assert (
-        capsys.readouterr().out
-        == "left out, no pictures by their names: p_1_mask.tif, p_2_MASK.TIF\n"
-    )
+    assert capsys.readouterr().out.endswith("by their names: p_1_mask.tif, p_2_MASK.TIF\n")
     (photos / "c[1].png").touch()
     assert pictures([photos / "c[1].png"]) == [photos / "c[1].png"]
     assert pictures([photos / "notes.txt"]) == [photos / "notes.txt"]  # the reader says what it is
@@ -732,10 +621,8 @@ def test_a_pattern_and_files_in_their_order_each_once(photos: Path, capsys) -> N
     ("named", "complaint"),
     [
         ("none.png", r"none\.png: no such file; name pictures, their folder, or a pattern"),
-        ("photos/*.bmp", r"photos/\*\.bmp: no such file"),
         ("photos/Thumbs.db", r"photos/Thumbs\.db: no picture there"),
         ("photos/below.png", "below.png: no picture there"),
-        ("~nosuchuser/a.png", "~nosuchuser/a.png: there is no such user"),
         ("", "nothing named: no picture there; name TIFF"),
     ],
 )
@@ -755,13 +642,3 @@ def test_results_overwrite_nothing(tmp_path: Path, monkeypatch) -> None:
     }
     with pytest.raises(InputError, match=r"x/Road\.jpg: a second file named Road; rename one"):
         outputs([*paths, Path("x/Road.jpg")], tmp_path / "to", ["_boxes.png"])
-    with pytest.raises(InputError, match="~nosuchuser/to: there is no such user"):
-        outputs(paths, Path("~nosuchuser/to"), [])
-
-
-@pytest.mark.parametrize("place", ["", "kaggle_3m"])
-def test_what_a_simulator_made_is_never_called_real(tmp_path: Path, place: str) -> None:
-    (tmp_path / place).mkdir(exist_ok=True)
-    assert kind_of(tmp_path / place) == "real"
-    (tmp_path / place / ".simulated.json").touch()
-    assert kind_of(tmp_path / place) == "simulated"

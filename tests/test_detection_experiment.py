@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from torchvision.models import detection as torchvision_models
+from torchvision.models.detection import fasterrcnn_resnet50_fpn, ssd300_vgg16
 
 from hw3 import records, training
 from hw3.__main__ import main
 from hw3.data import InputError
 from hw3.detection import experiment, gtsdb
 from hw3.detection.gtsdb import GROUPS, GtsdbDataset, read_gtsdb
-from hw3.detection.models import predict
+from hw3.detection.models import OUTPUTS, predict
 from hw3.detection.tiles import predict_tiled
 from hw3.settings import FULL, OURS, SMOKE, DetectionSettings, SsdSettings
 from hw3.simulated.roads import simulate_gtsdb
@@ -75,41 +75,20 @@ def test_the_record_says_what_was_run_and_is_derived_from_its_evidence(
     assert (entry["epoch"], entry["samples"]) == (1, 4) and 0 < entry["loss"] < np.inf
     assert record.seconds_per_image > 0
 
+    (image_id,) = record.data["split"]["test"]
+    boxes, labels = dataset.boxes_xyxy[image_id], dataset.labels[image_id]
+    truth = {"image_id": image_id, "boxes_xyxy": boxes.tolist(), "labels": labels.tolist()}
+    found = experiment.detect(SETTINGS[model_name], model, dataset.image(image_id))
+    detections = experiment.to_coco(image_id, found)
+    assert detections and record.evidence == {"truths": [truth], "detections": detections}
+
     stored = records.load(runs_folder / f"{record.stem}.json")
     assert experiment.derive_results(stored) == stored.results == record.results
     stored.settings = {}
-    stored.evidence["detections"] = [
-        {
-            "image_id": truth["image_id"],
-            "category_id": label,
-            "bbox": [x1, y1, x2 - x1, y2 - y1],
-            "score": 1.0,
-        }
-        for truth in stored.evidence["truths"]
-        for (x1, y1, x2, y2), label in zip(truth["boxes_xyxy"], truth["labels"], strict=True)
-    ]
+    perfect = {"boxes_xyxy": boxes, "labels": labels, "scores": np.ones(len(labels))}
+    stored.evidence["detections"] = experiment.to_coco(image_id, perfect)
     derived = experiment.derive_results(stored)
     assert (derived["ap50"], derived["ap"]) == pytest.approx((1, 1))
-
-
-@each_model
-def test_evidence_is_in_cocos_format(finished, dataset, model_name) -> None:
-    record, model = finished[model_name]
-    (image_id,) = record.data["split"]["test"]
-    assert record.evidence["truths"] == [
-        {
-            "image_id": image_id,
-            "boxes_xyxy": dataset.boxes_xyxy[image_id].tolist(),
-            "labels": dataset.labels[image_id].tolist(),
-        }
-    ]
-    found = experiment.detect(SETTINGS[model_name], model, dataset.image(image_id))
-    detections = record.evidence["detections"]
-    assert detections == experiment.to_coco(image_id, found) and detections
-    for detection in detections:
-        x, y, width, height = detection["bbox"]
-        assert 0 <= x <= x + width <= 320.01
-        assert 0 <= y <= y + height <= 192.01
 
 
 @each_model
@@ -129,12 +108,8 @@ def test_a_run_is_found_again_and_trained_anew_the_same(
     assert found == record and not same.training
     image = dataset.image(0)
     assert same_detections(*(experiment.detect(settings, own, image) for own in (model, same)))
-    for other, data in (
-        (settings.but(crops=8), dataset),
-        (settings, replace(dataset, fingerprint="other")),
-    ):
-        with pytest.raises(AssertionError, match="trained again"):
-            experiment.run(other, data, runs_folder)
+    with pytest.raises(AssertionError, match="trained again"):
+        experiment.run(settings, replace(dataset, fingerprint="other"), runs_folder)
 
 
 # Models
@@ -157,14 +132,13 @@ def test_settings_reach_the_detectors() -> None:
 def test_images_are_seen_whole_or_in_tiles_as_the_settings_say(finished, dataset) -> None:
     image = dataset.image(0)
     pixels = torch.from_numpy(image.astype(np.float32) / 255).permute(2, 0, 1)
-    tiled, (_, one_stage) = SETTINGS["ssd300"], finished["ssd300"]
-    in_tiles = experiment.detect(tiled, one_stage, image)
-    at_once = experiment.detect(tiled.but(crops=None), one_stage, image)
+    (_, one_stage), (_, two_stage) = finished["ssd300"], finished["faster-rcnn"]
+    in_tiles = experiment.detect(SETTINGS["ssd300"], one_stage, image)
+    at_once = experiment.detect(SETTINGS["ssd300"].but(crops=None), one_stage, image)
     assert same_detections(in_tiles, predict_tiled(one_stage, pixels))
     assert same_detections(at_once, predict(one_stage, pixels))
     assert not same_detections(in_tiles, at_once)
-    settings, (_, two_stage) = SETTINGS["faster-rcnn"], finished["faster-rcnn"]
-    found = experiment.detect(settings, two_stage, image)
+    found = experiment.detect(SETTINGS["faster-rcnn"], two_stage, image)
     assert same_detections(found, predict(two_stage, pixels))
 
 
@@ -177,7 +151,6 @@ def test_coco_results_have_width_and_height_and_are_rounded() -> None:
     assert experiment.to_coco(7, found) == [
         {"image_id": 7, "category_id": 4, "bbox": [10.13, 20.5, 30.0, 40.0], "score": 0.9877},
     ]
-    assert experiment.to_coco(7, {name: values[:0] for name, values in found.items()}) == []
 
 
 def test_images_are_trained_on_from_0_to_1_and_losses_summed() -> None:
@@ -224,26 +197,20 @@ def truth(own: records.RunRecord) -> dict:
     [
         (lambda own: own.evidence.pop("truths"), "evidence: truths is missing"),
         (lambda own: detection(own).update(score=1.5), r"detections.0.score is 1.5"),
-        (lambda own: detection(own).update(category_id=0), r"detections.0.category_id is 0"),
-        (lambda own: detection(own).update(category_id=True), r"detections.0.category_id is True"),
         (lambda own: detection(own).update(bbox=[0, 0, -1, 2]), r"detections.0.bbox.2 is -1"),
         (lambda own: detection(own).update(bbox=[0, float("nan"), 1, 2]), r"bbox.1 is nan"),
         (lambda own: detection(own).update(bbox=[0, 0, 1]), r"bbox.3 is missing"),
-        (lambda own: detection(own).update(bbox=[0, 1e308, 1, 2]), r"bbox.1 is 1e\+308"),
-        (lambda own: detection(own).update(score="0.5"), r"detections.0.score is '0.5'"),
         (lambda own: detection(own).update(score=True), r"detections.0.score is True"),
         (
             lambda own: own.data["split"]["train"].append(truth(own)["image_id"]),
             "split: an image is there twice",
         ),
         (lambda own: detection(own).update(image_id=5000), "not of the images that data.split"),
-        (lambda own: truth(own).update(image_id=5000), "not of the images that data.split"),
         (lambda own: truth(own).update(labels=[5]), "labels.0 is 5"),
         (lambda own: truth(own).update(labels=[1] * 9), "boxes_xyxy and labels differ in length"),
         (lambda own: truth(own).update(boxes_xyxy=[[9, 0, 5, 5]], labels=[1]), "is reversed"),
         (lambda own: own.evidence["truths"].append(truth(own)), "not of the images that data"),
         (lambda own: own.data["split"]["test"].append(99), "not of the images that data.split"),
-        (lambda own: own.data.pop("split"), "data: split is missing"),
     ],
 )
 def test_altered_evidence_is_refused_by_name(finished, change: Callable, named: str) -> None:
@@ -264,30 +231,23 @@ def test_files_of_ones_own_get_detections_and_a_picture(
     cv2.imwrite(str(road), dataset.image(2)[..., ::-1])
     cv2.imwrite(str(small), np.random.default_rng(0).integers(256, size=(90, 70), dtype=np.uint8))
     text.write_text("not an image")
-    weights, folder = record.weights_in(runs_folder), tmp_path / "found"
-    loaded = experiment.load(weights.with_suffix(".json"))
-    found = experiment.predict_files([road, text, small], *loaded, folder)
-    first, second, fault, *others = found
-    assert isinstance(fault, InputError) and "text.png" in str(fault)
-    paths = [first, second, *others]
+    path, folder = record.weights_in(runs_folder).with_suffix(".json"), tmp_path / "found"
+    loaded = experiment.load(path)
+    found = list(experiment.predict_files([road, text, small], *loaded, folder))
+    assert isinstance(fault := found.pop(2), InputError) and "text.png" in str(fault)
     names = ["road_signs.json", "road_boxes.png", "small_signs.json", "small_boxes.png"]
-    assert [path.name for path in paths] == names
-    assert sorted(path.name for path in folder.iterdir()) == sorted(names)
-    detections = experiment.to_coco(
-        0, experiment.detect(SETTINGS[model_name], model, dataset.image(2))
-    )
-    assert json.loads(paths[0].read_text()) == [
-        own | {"file_name": "road.png", "group": GROUPS[own["category_id"] - 1]}
-        for own in detections
+    assert found == [folder / name for name in names]
+    signs = experiment.to_coco(0, experiment.detect(SETTINGS[model_name], model, dataset.image(2)))
+    assert json.loads(found[0].read_text()) == [
+        own | {"file_name": "road.png", "group": GROUPS[own["category_id"] - 1]} for own in signs
     ]
-    picture, grey = cv2.imread(str(paths[1])), cv2.imread(str(paths[3]))
-    assert (picture.shape, grey.shape) == ((192, 320, 3), (90, 70, 3))
-    assert (picture[..., ::-1] != dataset.image(2)).any()
+    picture, grey = cv2.imread(str(found[1])), cv2.imread(str(found[3]))
+    assert (picture[..., ::-1] != dataset.image(2)).any() and grey.shape == (90, 70, 3)
     monkeypatch.setattr(experiment, "DRAWN_SCORE", 1.1)
-    _, bare, *_ = experiment.predict_files([road], *loaded, folder)
+    _, bare = experiment.predict_files([road], *loaded, folder)
     assert (cv2.imread(str(bare))[..., ::-1] == dataset.image(2)).all()
     with pytest.raises(InputError, match="no such weights file"):
-        experiment.load(weights.with_suffix(".json"), tmp_path / "none.safetensors")
+        experiment.load(path, tmp_path / "none.safetensors")
 
 
 def test_data_are_simulated_for_the_profile_or_found_where_they_are(
@@ -296,37 +256,27 @@ def test_data_are_simulated_for_the_profile_or_found_where_they_are(
     monkeypatch.setenv("HW3_DATA", str(tmp_path))
     made = experiment.prepare(SMOKE.model_copy(update={"images": 3}))
     assert (made.kind, len(made), {*made.image_sizes}) == ("simulated", 3, {(192, 320)})
-    real = tmp_path / "FullIJCNN2013"
-    shutil.copytree(roads, real, ignore=shutil.ignore_patterns(".simulated.json"))
-    for profile, source, kind in ((SMOKE, roads, "simulated"), (SMOKE, real, "real")):
-        found = experiment.prepare(profile, source=str(source))
-        assert (found.kind, found.fingerprint) == (kind, dataset.fingerprint)
+    given = experiment.prepare(FULL, source=str(roads))
+    assert (given.kind, given.fingerprint) == ("simulated", dataset.fingerprint)
+    ignore = shutil.ignore_patterns(".simulated.json")
+    shutil.copytree(roads, tmp_path / "FullIJCNN2013", ignore=ignore)
     monkeypatch.setattr(gtsdb, "fetch_gtsdb", None)  # nothing is downloaded
-    assert experiment.prepare(FULL).fingerprint == dataset.fingerprint
+    found = experiment.prepare(FULL)
+    assert (found.kind, found.fingerprint) == ("real", dataset.fingerprint)
 
 
 # The report's recipe, with files of the shape that COCO's weights have
 
 
 @pytest.mark.parametrize(
-    ("model_name", "build", "frozen", "anew"),
+    ("model_name", "build", "frozen"),
     [
-        (
-            "faster-rcnn",
-            torchvision_models.fasterrcnn_resnet50_fpn,
-            "backbone.body.layer1.0.conv1.weight",
-            "roi_heads.box_predictor.cls_score.weight",
-        ),
-        (
-            "ssd300",
-            torchvision_models.ssd300_vgg16,
-            "backbone.features.2.weight",
-            "head.classification_head.module_list.0.weight",
-        ),
+        ("faster-rcnn", fasterrcnn_resnet50_fpn, "backbone.body.layer1.0.conv1.weight"),
+        ("ssd300", ssd300_vgg16, "backbone.features.2.weight"),
     ],
 )
 def test_the_reports_recipe_runs_from_weights_that_were_trained_on_coco(
-    tmp_path, monkeypatch, model_name, build, frozen, anew
+    tmp_path, monkeypatch, model_name, build, frozen
 ) -> None:
     monkeypatch.setenv("HW3_PROFILE", "full")
     monkeypatch.setattr(experiment, "WHOLE_IMAGE", (64, 128))  # else a minute
@@ -343,4 +293,5 @@ def test_the_reports_recipe_runs_from_weights_that_were_trained_on_coco(
     assert record.settings["frozen_blocks"] == 2 and record.results
     found = load_file(record.weights_in(tmp_path))
     assert found[frozen].equal(state[frozen])
-    assert len(found[anew]) != len(state[anew])  # 5 classes instead of 91
+    anew = {name for name in found.keys() & state.keys() if found[name].shape != state[name].shape}
+    assert anew and all(name.startswith(OUTPUTS) for name in anew)  # 5 classes instead of 91

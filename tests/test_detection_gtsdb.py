@@ -11,15 +11,7 @@ import pytest
 from PIL import Image
 
 from hw3.data import InputError
-from hw3.detection.gtsdb import (
-    GROUPS,
-    SIZE_GROUPS,
-    GtsdbDataset,
-    group_of,
-    read_gtsdb,
-    size_group,
-    split,
-)
+from hw3.detection.gtsdb import GROUPS, SIZE_GROUPS, group_of, read_gtsdb, size_group, split
 
 SAME_PLACES = Path(__file__).parent.parent / "book/same_places.json"
 HEIGHT, WIDTH = 60, 100
@@ -53,7 +45,7 @@ def make(tmp_path: Path) -> Make:
     return make
 
 
-def _counts(dataset: GtsdbDataset, image_ids: list[int] | None = None) -> list[list[int]]:
+def _counts(dataset, image_ids: list[int] | None = None) -> list[list[int]]:
     table = dataset.counts(image_ids)
     return [[table[group][size] for size in SIZE_GROUPS] for group in GROUPS]
 
@@ -71,17 +63,15 @@ def test_published_layout(make: Make, suffix: str) -> None:
     shutil.copy(folder / f"00000{suffix}", folder / "14" / "00007.ppm")
     (folder / "ReadMe.txt").write_text("words")
     dataset = read_gtsdb(folder)
-    assert len(dataset) == 5
     assert dataset.image_ids == (0, 1, 2, 600, 601)
     assert [path.name for path in dataset.paths] == [f"{i:05d}{suffix}" for i in dataset.image_ids]
     assert dataset.image_sizes == ((HEIGHT, WIDTH),) * 5
     assert (dataset.notices, dataset.kind) == ([], "real")
     assert [boxes.shape for boxes in dataset.boxes_xyxy] == [(1, 4), (2, 4), (0, 4), (1, 4), (0, 4)]
-    assert all(boxes.dtype == np.float32 for boxes in dataset.boxes_xyxy)
+    assert {own.dtype for own in dataset.boxes_xyxy} == {np.dtype("float32")}
     np.testing.assert_array_equal(dataset.boxes_xyxy[1], [[0, 0, 32, 40], [54, 10, 100, 60]])
     assert [ids.tolist() for ids in dataset.class_ids] == [[11], [40, 38], [], [2], []]
     assert [labels.tolist() for labels in dataset.labels] == [[3], [2, 2], [], [1], []]
-    assert all(labels.dtype == np.int64 for labels in dataset.labels)
     for index, image_id in enumerate(dataset.image_ids):
         np.testing.assert_array_equal(dataset.image(index), _image(image_id))
 
@@ -113,11 +103,9 @@ def test_jpeg_copies_and_preference_for_the_published_format(make: Make, publish
     ("line", "fault"),
     [
         ("00000.ppm;10;20;41;50", "5 fields instead of 6"),
-        ("00000.ppm,10,20,41,50,11", "1 fields instead of 6"),
         ("00000.ppm;10;20;41.5;50;11", "not whole numbers: 10;20;41.5;50;11"),
         ("00000.ppm;10;20;41;50;" + "9" * 5000, "not whole numbers"),
         ("00000.ppm;10;\x1c20;41;50;11", r"control characters: '00000.ppm;10;\x1c20;41;50;11'"),
-        ("00000\x00.ppm;10;20;41;50;11", "control characters"),
         ("00000.ppm;10;20;41;50;43", "class 43 is outside 0-42"),
         ("00000.ppm;10;20;41;50;-1", "class -1 is outside 0-42"),
         ("00000.ppm;41;20;10;50;11", "the box is reversed"),
@@ -147,11 +135,6 @@ def test_all_faults_in_one_message(make: Make) -> None:
         "00001.ppm: cannot be read: it is truncated",
         "00002.ppm: cannot be read",
         "00601.ppm: cannot be read: it is grey (P5), not colour (P6)",
-        "line 1: class 50",
-        "line 1: the box is reversed",
-        "line 1: the box leaves",
-        "line 2: 4 fields",
-        "line 3: 00009.ppm is not there",
         "no sign in the 2 images",
     ):
         assert fault in message
@@ -164,18 +147,13 @@ def test_a_repeated_sign_is_counted_once(make: Make, again: str) -> None:
     assert dataset.class_ids[1].tolist() == [40, 38, 39]
 
 
-def test_training_file_beside_test_images_is_refused(make: Make) -> None:
+def test_a_gt_txt_without_signs_in_the_test_images_or_in_any_is_refused(make: Make) -> None:
     folder = make(*SIGNS[:3])
     assert "no sign in the 2 images 00600 to 00899" in _faults(folder)
     for image_id in (600, 601):
         (folder / f"{image_id:05d}.ppm").unlink()
     assert len(read_gtsdb(folder)) == 3
-
-
-def test_a_file_without_any_sign_is_refused(make: Make) -> None:
-    folder = make()
-    for image_id in (600, 601):
-        (folder / f"{image_id:05d}.ppm").unlink()
+    (folder / "gt.txt").write_text("")
     assert "gt.txt names no sign at all" in _faults(folder)
 
 
@@ -196,22 +174,7 @@ def test_a_part_of_the_data_is_called_so(make: Make, name: str) -> None:
         assert f"{name} is only a part of the data; give FullIJCNN2013" in _faults(given)
 
 
-def test_fingerprint_follows_the_content(make: Make, tmp_path: Path) -> None:
-    folder = make(*SIGNS)
-    first = read_gtsdb(folder).fingerprint
-    moved = shutil.copytree(folder, tmp_path / "elsewhere")
-    (moved / ".fingerprint.json").unlink()
-    assert read_gtsdb(moved).fingerprint == first
-    for name, place in (("00002.ppm", -1), ("gt.txt", 10)):  # the last pixel, a box's corner
-        path = folder / name
-        content = path.read_bytes()
-        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place:][1:])
-        assert read_gtsdb(folder).fingerprint != first
-        path.write_bytes(content)
-        assert read_gtsdb(folder).fingerprint == first
-
-
-def test_fingerprint_is_kept_until_a_file_changes(make: Make) -> None:
+def test_fingerprint_is_of_the_content_and_kept_until_it_changes(make: Make, tmp_path) -> None:
     folder = make(*SIGNS)
     cache, road = folder / ".fingerprint.json", folder / "00002.ppm"
     os.utime(road, ns=(1, 1))
@@ -228,6 +191,10 @@ def test_fingerprint_is_kept_until_a_file_changes(make: Make) -> None:
     cache.unlink()
     cache.mkdir()  # can neither be read nor replaced
     assert read_gtsdb(folder).fingerprint == first
+    moved = shutil.copytree(folder, tmp_path / "elsewhere")
+    assert read_gtsdb(moved).fingerprint == first
+    (moved / "gt.txt").write_text("\n".join([*SIGNS[:3], "00600.ppm;1;2;17;19;2"]))
+    assert read_gtsdb(moved).fingerprint != first
 
 
 def test_counts_by_group_and_size(make: Make) -> None:

@@ -82,8 +82,7 @@ def test_every_sign_lies_whole_in_some_tile_clear_of_inner_borders(height: int, 
     for side, starts in ((width, {x for x, _ in origins}), (height, {y for _, y in origins})):
         starts = np.array(sorted(starts))
         assert starts[0] == 0 and 0 <= starts[-1] - max(0, side - TILE) < STRIDE
-        assert (starts % STRIDE == 0).all()
-        assert (np.diff(starts) <= TILE - OVERLAP).all()
+        assert (starts % STRIDE == 0).all() and (np.diff(starts) <= TILE - OVERLAP).all()
         near = np.where(starts == 0, 0, starts + BORDER)
         far = np.where(starts + TILE >= side, side, starts + TILE - BORDER)
         sign = np.arange(0, max(1, side - LARGEST_SIGN + 1))[:, None]
@@ -103,12 +102,9 @@ def test_boxes_cut_by_an_inner_border_go_and_those_at_the_images_edge_stay() -> 
         ([102.0, 100.0, 142.0, 140.0], 2, 0.5),
     )
     found = merge([left, right], [(0, 0), (168, 0)], (300, 468))
+    boxes = [[0, 100, 40, 140], [200, 0, 230, 30], [270, 100, 310, 140]]
+    assert found["boxes_xyxy"].tolist() == boxes
     assert found["labels"].tolist() == [1, 3, 2]
-    assert found["boxes_xyxy"].tolist() == [
-        [0, 100, 40, 140],
-        [200, 0, 230, 30],
-        [270, 100, 310, 140],
-    ]
     np.testing.assert_allclose(found["scores"], [0.9, 0.7, 0.5])
 
 
@@ -116,11 +112,8 @@ def test_one_sign_in_two_tiles_is_one_and_labels_do_not_suppress_each_other() ->
     first = detections(([200.0, 50.0, 240.0, 90.0], 1, 0.6), ([200.0, 50.0, 240.0, 90.0], 2, 0.3))
     second = detections(([33.0, 50.0, 73.0, 90.0], 1, 0.8), ([80.0, 50.0, 120.0, 90.0], 1, 0.4))
     found = merge([first, second], [(0, 0), (168, 0)], (300, 468))
-    assert found["boxes_xyxy"].tolist() == [
-        [201, 50, 241, 90],
-        [248, 50, 288, 90],
-        [200, 50, 240, 90],
-    ]
+    boxes = [[201, 50, 241, 90], [248, 50, 288, 90], [200, 50, 240, 90]]
+    assert found["boxes_xyxy"].tolist() == boxes
     assert found["labels"].tolist() == [1, 1, 2]
     assert found["boxes_xyxy"].dtype == np.float32 and found["labels"].dtype == np.int64
 

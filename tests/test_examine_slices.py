@@ -46,18 +46,13 @@ def test_a_run_is_examined(tiny_lgg, tiny_dataset, tmp_path, monkeypatch) -> Non
     assert sum(header["bins"]["tumour"]) == sum(hit + missed for hit, _, missed in found.values())
 
 
-def test_a_square_three_pixels_too_far_to_the_right() -> None:
+def test_a_square_three_pixels_too_far_to_the_right_and_empty_masks() -> None:
     """Of each outline's 16 pixels, the 5 of the far side lie three away from the other."""
     mask, predicted = np.zeros((2, 9, 12), bool)
     mask[2:7, 2:7] = predicted[2:7, 5:10] = True
     assert surface_distances(predicted, mask) == (3.0, 1 - 10 / 32)
     assert surface_distances(mask, mask) == (0.0, 1.0)
-
-
-def test_an_empty_mask_has_no_outline() -> None:
-    mask = np.ones((4, 4), bool)
-    assert surface_distances(mask, mask) == (0.0, 1.0)
-    for pair in ((mask, ~mask), (~mask, mask), (~mask, ~mask)):
+    for pair in ((mask, 0 * mask), (0 * mask, mask), (0 * mask, 0 * mask)):
         assert surface_distances(*pair) == (None, None)
 
 
@@ -92,10 +87,6 @@ def test_the_mean_over_symmetries_turns_with_the_image() -> None:
         )
 
 
-def test_there_are_kept_files() -> None:
-    assert KEPT
-
-
 @pytest.mark.parametrize("path", KEPT, ids=lambda path: path.stem)
 def test_the_kept_counts_are_those_of_the_committed_run(path: Path) -> None:
     header, *slices = json.loads(path.read_text())
@@ -111,12 +102,10 @@ def test_the_kept_counts_are_those_of_the_committed_run(path: Path) -> None:
     assert all(0 <= p <= n for p, n in zip(probability, pixels, strict=True))
 
 
-@pytest.mark.parametrize(
-    "arguments", [[], ["a", "b", "c"], ["a", "b", "c", "all"], ["nowhere", "b", "c", "test"]]
-)
-def test_a_wrong_call_ends_with_a_sentence(arguments, tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize("words", ["", "a b c", "a b c all", "nowhere b c test"])
+def test_a_wrong_call_ends_with_a_sentence(words, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(examine_slices, "FOLDER", tmp_path)
-    monkeypatch.setattr("sys.argv", ["examine_slices.py", *arguments])
+    monkeypatch.setattr("sys.argv", ["examine_slices.py", *words.split()])
     with pytest.raises(SystemExit, match=r"RECORD WEIGHTS|nowhere"):
         examine_slices.main()
     assert not list(tmp_path.iterdir())

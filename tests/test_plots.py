@@ -15,14 +15,12 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 from hw3 import plots
-from hw3.detection import ap
 from hw3.detection.gtsdb import GROUPS, SIZE_GROUPS, GtsdbDataset, read_gtsdb
 from hw3.plots import MUTED, PREDICTED, TRAIN, TRAINED, TRUE, VALIDATION
 from hw3.records import RunRecord
 from hw3.segmentation.model import UNetVGG16
 from hw3.segmentation.samples import Augmentation
 from hw3.simulated.signs import SIGN_NAMES
-from hw3.tables import over_seeds
 
 LINES = (
     "00000.png;10;10;30;30;1",  # prohibitory, small
@@ -44,14 +42,6 @@ def drawn(figure: Figure) -> Figure:
     return figure
 
 
-def test_a_figure_that_was_open_before_stays_open() -> None:
-    own = plt.figure()
-    with plots.report_style():
-        plt.figure()
-    assert plt.get_fignums() == [own.number]
-    plt.close(own)
-
-
 @pytest.mark.parametrize("augmentation", [None, Augmentation(seed=3)], ids=["plain", "drawn"])
 def test_slices_stand_above_their_masks(tiny_dataset, augmentation) -> None:
     figure = drawn(plots.slices_with_masks(tiny_dataset, [4, 0, 35], augmentation))
@@ -71,20 +61,14 @@ def test_the_architectures_numbers_are_the_models() -> None:
     model = UNetVGG16("random", (16, 8, 8, 8)).train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     found = texts(drawn(plots.architecture(model, 64)))
-    numbers: dict[str, list[int]] = {"frozen": [], "trained": []}
-    for text in found:
-        count, _, state = text.partition(" ")
-        if state in numbers:
-            numbers[state].append(int(count.replace(",", "")))
-
-    def parameters(part: torch.nn.Module) -> int:
-        return sum(parameter.numel() for parameter in part.parameters())
-
-    assert numbers["frozen"] == [parameters(block) for block in model.encoder]
-    assert sum(numbers["frozen"]) == 14_714_688  # VGG16 without its classifier
-    assert numbers["trained"] == [*map(parameters, reversed(model.decoder)), parameters(model.head)]
-    for shape in ("64 × 64 × 64", "512 × 4 × 4", "16 × 8 × 8", "8 × 64 × 64", "1 × 64 × 64"):
-        assert shape in found
+    encoder = [sum(own.numel() for own in block.parameters()) for block in model.encoder]
+    trained = [*reversed(model.decoder), model.head]
+    numbers = [f"{number:,} frozen" for number in encoder]
+    numbers += [f"{sum(own.numel() for own in part.parameters()):,} trained" for part in trained]
+    assert [text for text in found if text.endswith((" frozen", " trained"))] == numbers
+    assert sum(encoder) == 14_714_688  # VGG16 without its classifier
+    shapes = {"64 × 64 × 64", "512 × 4 × 4", "16 × 8 × 8", "8 × 64 × 64", "1 × 64 × 64"}
+    assert shapes < set(found)
     # Measuring left no trace.
     assert all(value.equal(before[name]) for name, value in model.state_dict().items())
     assert not any(module._forward_hooks for module in model.modules()) and model.training
@@ -92,13 +76,15 @@ def test_the_architectures_numbers_are_the_models() -> None:
 
 def test_curves_are_the_histories() -> None:
     names = ("accuracy", "loss", "iou", "dice")  # accuracy top left, loss top right
-    values = [dict(zip(names, np.arange(4) + step / 10, strict=True)) for step in range(4)]
-    history = [
-        {"epoch": 1, "train": values[0], "validation": values[1]},
-        {"epoch": 2, "train": values[2], "validation": values[3]},
-    ]
-    unvalidated = [{"epoch": 1, "train": values[0]}]
-    runs = [RunRecord("run", {}, {}, seed=0, history=own) for own in (history, unvalidated)]
+    values = [dict(zip(names, np.arange(4) + step / 10, strict=True)) for step in range(3)]
+    histories = (
+        [
+            {"epoch": 1, "train": values[0], "validation": values[1]},
+            {"epoch": 2, "train": values[2]},
+        ],
+        [{"epoch": 1, "train": values[0]}],
+    )
+    runs = [RunRecord("run", {}, {}, seed=0, history=own) for own in histories]
     figure = drawn(plots.curves(dict(zip(("Real", "All"), runs, strict=True))))
     assert {"Real", "All", "training", "validation", "epoch"} <= set(texts(figure))
     panels = figure.findobj(plt.Axes)
@@ -177,33 +163,6 @@ def detection(image_id: int, label: int, score: float, bbox: tuple[float, ...]) 
     return {"image_id": image_id, "category_id": label, "bbox": list(bbox), "score": score}
 
 
-def run(dataset: GtsdbDataset, image_ids: list[int], labels: tuple[int, ...]) -> RunRecord:
-    """Scores of a detector that finds the signs of these labels, a little to the right."""
-    truths = [
-        {
-            "image_id": image_id,
-            "boxes_xyxy": dataset.boxes_xyxy[image_id].tolist(),
-            "labels": dataset.labels[image_id].tolist(),
-        }
-        for image_id in image_ids
-    ]
-    found = [
-        detection(entry["image_id"], label, 0.9, (x1 + 2, y1, x2 - x1, y2 - y1))
-        for entry in truths
-        for (x1, y1, x2, y2), label in zip(entry["boxes_xyxy"], entry["labels"], strict=True)
-        if label in labels
-    ]
-    results = ap.scores(ap.match(truths, found), resamples=50)
-    evidence = {"truths": truths, "detections": found}
-    return RunRecord("run", {}, {}, seed=0, results=results, evidence=evidence)
-
-
-@pytest.fixture(scope="module")
-def runs(dataset) -> dict[str, list[RunRecord]]:
-    real = [run(dataset, [0, 1, 2, 3], labels) for labels in ((1, 2), (1, 2, 4))]
-    return {"Real": real, "Simulated": [run(dataset, [1, 2], (1, 2))]}
-
-
 def rectangles(axes: Axes, color: str) -> list[list[float]]:
     """[x, y, width, height] of the boxes in this colour."""
     return [
@@ -225,11 +184,7 @@ def test_the_largest_sign_is_annotated(dataset) -> None:
 
 @pytest.mark.parametrize(
     ("image_ids", "by_group", "by_size"),
-    [
-        ([0, 1, 2, 3], [2, 1, 1, 1], [3, 1, 1]),
-        ([2, 3], [1, 0, 1, 0], [2, 0, 0]),
-        ([], [0, 0, 0, 0], [0, 0, 0]),
-    ],
+    [([0, 1, 2, 3], [2, 1, 1, 1], [3, 1, 1]), ([], [0, 0, 0, 0], [0, 0, 0])],
 )
 def test_bars_are_as_long_as_the_counts(dataset, image_ids, by_group, by_size) -> None:
     panels = {"other": dataset.counts([0]), "own": dataset.counts(image_ids)}
@@ -239,28 +194,38 @@ def test_bars_are_as_long_as_the_counts(dataset, image_ids, by_group, by_size) -
         assert [bar.get_width() for bar in axes.patches] == expected
         assert [text.get_text() for text in axes.texts] == list(map(str, expected))
         assert axes.get_title(loc="left") == "own"
-        labels = [label.get_text().split(",")[0] for label in first.get_yticklabels()]
-        assert labels == list(names)
+        assert first_words(first.get_yticklabels()) == list(names)
         low, high = axes.get_ylim()
         assert low > high  # the first name is on top
 
 
-def test_lines_are_the_mean_ap_of_each_threshold(runs) -> None:
-    (axes,) = drawn(plots.ap_by_threshold(runs)).axes
-    for line, band, (title, own), color in zip(
-        axes.lines, axes.collections, runs.items(), (TRAINED, MUTED), strict=True
-    ):
-        expected = over_seeds(own, "ap_by_threshold")
-        assert (line.get_label(), to_hex(line.get_color())) == (title, color.lower())
-        assert line.get_xdata().tolist() == [float(threshold) for threshold in expected]
-        assert line.get_ydata().tolist() == [value for value, _ in expected.values()]
-        corners = band.get_paths()[0].vertices[:, 1]
-        ends = np.array([interval for _, interval in expected.values()])
-        assert (corners.min(), corners.max()) == (ends.min(), ends.max())
-    assert len(set(axes.lines[0].get_ydata())) > 1
-    high = {"ap_by_threshold": {"0.50": 0.9}, "ap_by_threshold_interval": {"0.50": [0.75, 0.95]}}
-    (axes,) = plots.ap_by_threshold({"high": [RunRecord("run", {}, {}, 0, results=high)]}).axes
-    assert 0.7 < axes.get_ylim()[0] < 0.75  # not at 0, where nothing is
+def first_words(labels: list[Text]) -> list[str]:
+    return [label.get_text().split(",")[0] for label in labels]
+
+
+def detector(key: str, scores: dict[str, tuple[float, list[float]] | None]) -> list[RunRecord]:
+    """Its only run, with these scores and their intervals."""
+    results = {
+        name: {part: own and own[place] for part, own in scores.items()}
+        for place, name in enumerate((key, f"{key}_interval"))
+    }
+    return [RunRecord("run", {}, {}, seed=0, results=results)]
+
+
+def test_lines_are_the_ap_of_each_threshold_and_no_run_is_left_out_without_a_word() -> None:
+    scores = {"0.50": (0.9, [0.75, 0.95]), "0.75": (0.8, [0.7, 0.85])}
+    real, empty = (detector("ap_by_threshold", own) for own in (scores, {"0.50": None}))
+    (axes,) = drawn(plots.ap_by_threshold({"Real": real, "Empty": empty})).axes
+    line, without = axes.lines
+    assert line.get_xydata().tolist() == [[0.5, 0.9], [0.75, 0.8]]
+    corners = {tuple(corner) for corner in axes.collections[0].get_paths()[0].vertices.tolist()}
+    assert corners == {(0.5, 0.75), (0.5, 0.95), (0.75, 0.7), (0.75, 0.85)}
+    assert [to_hex(own.get_color()) for own in axes.lines] == [TRAINED.lower(), MUTED.lower()]
+    assert line.get_label() == "Real" and not len(without.get_xdata())
+    assert without.get_label() == "Empty: no sign in the test images"
+    assert 0.65 < axes.get_ylim()[0] < 0.7  # not at 0, where nothing is
+    with pytest.raises(ValueError, match="zip"):
+        plots.ap_by_threshold(dict.fromkeys("abc", real))
 
 
 @pytest.mark.parametrize(
@@ -270,34 +235,20 @@ def test_lines_are_the_mean_ap_of_each_threshold(runs) -> None:
         (plots.ap_by_size, "ap50_by_size", SIZE_GROUPS),
     ],
 )
-def test_each_part_has_its_mean_ap_as_a_point_and_as_text(runs, draw, key, names) -> None:
-    (axes,) = drawn(draw(runs)).axes
-    shown = [text.get_text() for text in axes.texts]
-    for line, bars, (title, own) in zip(axes.lines, axes.collections, runs.items(), strict=True):
-        found = over_seeds(own, key)
+def test_each_part_has_its_ap_as_a_point_and_as_text(draw, key, names) -> None:
+    scores = {name: (0.9 - n / 10, [0.5 - n / 10, 0.95]) for n, name in enumerate(names)}
+    runs = scores, dict(list(scores.items())[1:])
+    titled = {"Real": detector(key, runs[0]), "Simulated": detector(key, runs[1])}
+    (axes,) = drawn(draw(titled)).axes
+    shown = ["0.90", "0.80", "0.70", "0.60"][: len(names)]
+    assert [text.get_text() for text in axes.texts] == [*shown, "no sign", *shown[1:]]
+    for line, bars, own, title in zip(axes.lines, axes.collections, runs, titled, strict=True):
         assert line.get_label() == title
-        assert line.get_xdata().tolist() == [value for value, _ in found.values()]
-        assert np.rint(line.get_ydata()).tolist() == [names.index(name) for name in found]
+        assert line.get_xdata().tolist() == [value for value, _ in own.values()]
+        assert np.rint(line.get_ydata()).tolist() == [names.index(name) for name in own]
         segments = [bar[:, 0].tolist() for bar in bars.get_segments()]
-        assert segments == [interval for _, interval in found.values()]
-        expected = [f"{found[name][0]:.2f}" if name in found else "no sign" for name in names]
-        assert [shown.pop(0) for _ in names] == expected
-    assert "no sign" in expected and "no sign" not in texts(draw({"Real": runs["Real"]}).axes[0])
-    labels = [label.get_text().split(",")[0] for label in axes.get_yticklabels()]
-    assert labels == list(names)
-
-
-def test_a_run_without_signs_is_named(dataset, runs) -> None:
-    empty = {"Empty": [run(dataset, [1], (1,))]}
-    figure = drawn(plots.ap_by_threshold(empty | {"Real": runs["Real"]}))
-    assert "Empty: no sign in the test images" in texts(figure)
-    assert len(figure.axes[0].lines[0].get_xdata()) == 0
-    assert texts(drawn(plots.ap_by_group(empty))).count("no sign") == 4
-
-
-def test_no_run_is_left_out_without_a_word(runs) -> None:
-    with pytest.raises(ValueError, match="zip"):
-        plots.ap_by_threshold(dict.fromkeys("abc", runs["Real"]))
+        assert segments == [interval for _, interval in own.values()]
+    assert first_words(axes.get_yticklabels()) == list(names)
 
 
 FOUND = [
@@ -346,12 +297,10 @@ def test_signs_found_in_a_picture_of_ones_own() -> None:
 
 
 def test_a_tumour_found_in_a_slice_of_ones_own() -> None:
-    probability = np.zeros((40, 30))
+    probability, image = np.zeros((40, 30)), np.zeros((40, 30, 3), np.uint8)
+    assert not drawn(plots.found_tumour(image, probability)).axes[0].collections
     probability[10:20, 5:10] = 0.75
-    figure = drawn(plots.found_tumour(np.zeros((40, 30, 3), np.uint8), probability))
-    left, right = figure.axes
+    left, right = drawn(plots.found_tumour(image, probability)).axes
     assert left.get_title() == "50 pixels outlined" and len(left.collections) == 1
     assert right.get_title() == "probability, at most 0.75"
     assert right.images[0].get_clim() == (0, 1)
-    nothing = drawn(plots.found_tumour(np.zeros((40, 30, 3), np.uint8), 0 * probability))
-    assert not nothing.axes[0].collections

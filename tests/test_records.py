@@ -1,16 +1,14 @@
 import json
 import os
-import re
 import subprocess
 import sys
 from dataclasses import fields, replace
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from hw3 import records, settings, training
+from hw3 import records
 from hw3.backbones import save_weights
 from hw3.data import InputError, file_sha256
 from hw3.records import RunRecord, finished, keep, load, provenance, settings_of
@@ -65,11 +63,10 @@ def test_file_has_the_fields_in_order_and_is_compact_where_nobody_reads_it(tmp_p
     assert '  "channels": [8, 4]' in lines
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_value_that_json_does_not_have_is_refused_and_the_old_file_kept(tmp_path, value) -> None:
+def test_value_that_json_does_not_have_is_refused_and_the_old_file_kept(tmp_path) -> None:
     path = make().save(tmp_path / "one.json")
     with pytest.raises(ValueError, match="JSON"):
-        make(results={"test": {"dice": value}}).save(path)
+        make(results={"test": {"dice": float("nan")}}).save(path)
     assert load(path) == make()
     assert os.listdir(tmp_path) == ["one.json"]
 
@@ -84,11 +81,9 @@ WHOLE = json.loads(records._dumps(make().__dict__))
         (b"\x89PNG\r\n\xff", "invalid JSON"),
         (b"{}", "name is missing"),
         (b"[" * 100_000, "recursion limit"),
-        (b'{"seed": ' + b"9" * 5000 + b"}", "invalid JSON"),
         ({"schema": 99, "title": "from the future"}, "schema is 99: it should be 1"),
         (WHOLE | {"settings": []}, "settings is"),
         (WHOLE | {"seed": "0"}, "seed is"),
-        (WHOLE | {"name": "../up"}, "name is"),
         (WHOLE | {"name": "two\nlines"}, "name is"),
         (WHOLE | {"weights": {"sha256": 7}}, "weights.sha256 is 7"),
     ],
@@ -101,11 +96,6 @@ def test_file_that_is_no_record_is_refused_in_one_line(tmp_path, content, fault)
         load(path)
     assert fault in str(own.value)
     assert "\n" not in str(own.value) and len(str(own.value)) < 500
-
-
-def test_missing_file_is_no_record(tmp_path) -> None:
-    with pytest.raises(InputError, match="no record to read"):
-        load(tmp_path / "none.json")
 
 
 def test_seeds_are_found_in_order_and_nothing_else_is(tmp_path) -> None:
@@ -124,27 +114,12 @@ def start(chosen=SETTINGS, weights: str = "random", name: str = "run", **data) -
     return records.start(name, chosen, weights, DATA | data)
 
 
-def test_a_record_starts_with_all_that_is_known_before() -> None:
-    record = start(SETTINGS.but(seed=3))
-    assert (record.name, record.seed, record.data) == ("run", 3, DATA)
-    assert record.settings == {"model": "unet"} | SETTINGS.but(seed=3).model_dump(mode="json")
-    assert record.weights == {"start": "random"}
-    assert (record.history, record.results, record.evidence) == ([], {}, {})
-    assert torch.__version__.startswith(record.versions["torch"])
-    assert len(record.key) == 64 and record.stem == f"run-{record.key[:10]}"
-
-
 def test_settings_data_and_version_are_in_the_key(monkeypatch) -> None:
     own = {"weights": "random", "frozen_blocks": 0}
-    keys = [
-        start().key,
-        start(SETTINGS.but(seed=1)).key,
-        start(SETTINGS.but(learning_rate=0.2)).key,
-        start(SETTINGS.but(encoder_weights="imagenet"), "imagenet").key,
-        start(fingerprint="other").key,
-        start(SsdSettings(**own)).key,
-        start(FasterRcnnSettings(**own)).key,
-    ]
+    others = [SETTINGS.but(seed=1), SETTINGS.but(learning_rate=0.2)]
+    others += [SsdSettings(**own), FasterRcnnSettings(**own)]
+    keys = [start().key, start(fingerprint="other").key, *(start(other).key for other in others)]
+    keys.append(start(SETTINGS.but(encoder_weights="imagenet"), "imagenet").key)
     assert start(note="a remark").key == start(name="another").key == start().key
     monkeypatch.setattr(records, "__version__", "99")
     keys.append(start().key)
@@ -166,12 +141,6 @@ def test_a_weights_file_is_known_by_name_and_content_never_by_path(tmp_path, mon
             assert folder not in json.dumps(record.settings)
             assert keys.setdefault(folder, record.key) == record.key
     assert keys["here"] == keys["there"] != keys["elsewhere"]
-
-
-@pytest.mark.parametrize("name", ["missing.pt", "."])
-def test_starting_weights_that_are_no_file_are_refused(tmp_path, name) -> None:
-    with pytest.raises(InputError, match=r"weights: .*is no file"):
-        start(weights=str(tmp_path / name))
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\\b", "../../up", "-x", "a b", "a\n"])
@@ -210,16 +179,6 @@ def test_only_a_whole_run_of_the_same_key_is_found_with_its_own_weights(tmp_path
         gone.unlink()
         assert finished(start(), tmp_path) is None
         gone.write_bytes(kept)
-    with pytest.raises(InputError, match=r"none\.safetensors: no such weights file"):
-        records.check_weights(record, tmp_path / "none.safetensors")
-
-
-def test_a_folder_that_cannot_be_written_to_is_noticed(tmp_path) -> None:
-    records.check_writable(tmp_path / "new" / "folder")
-    assert list((tmp_path / "new" / "folder").iterdir()) == []
-    (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=r"file/runs: cannot be written to .*another folder"):
-        records.check_writable(tmp_path / "file" / "runs")
 
 
 def test_settings_come_back_and_newer_ones_have_their_defaults() -> None:
@@ -229,9 +188,7 @@ def test_settings_come_back_and_newer_ones_have_their_defaults() -> None:
     assert settings_of(start(SETTINGS), *kinds) == SETTINGS
     for chosen, fault in (
         ({"model": "yolo"}, "its model is 'yolo', not unet or ssd300"),
-        ({"epochs": 3}, "its model is None, not unet"),
         ({"model": "unet", "momentum": 0.9}, "momentum is no setting; train again"),
-        ({"model": "unet", "epochs": 10**4000}, "epochs is 1000"),
     ):
         with pytest.raises(InputError, match=f"record other: .*{fault}"):
             settings_of(RunRecord("other", chosen, data={}, seed=0), *kinds)
@@ -255,28 +212,14 @@ def test_command_names_no_folder_of_somebodys_machine(monkeypatch) -> None:
     assert provenance()["command"] == "a notebook of the book"
 
 
-@pytest.mark.parametrize(
-    ("head", "status", "own", "commit"),
-    [
-        ("abc\n", "", "records.py\n", "abc"),
-        ("abc\n", " M hw3/records.py\n", "records.py\n", "abc with changes"),
-        ("abc\n", "", "", "unknown"),  # of a repository that merely surrounds the package
-    ],
-)
-def test_commit_says_whether_the_package_was_changed_since(
-    monkeypatch, head, status, own, commit
-) -> None:
+def test_commit_says_whether_the_package_was_changed_since(monkeypatch) -> None:
     def run(command: list[str], **_options) -> subprocess.CompletedProcess:
-        out = {"rev-parse": head, "status": status, "ls-files": own}[command[1]]
-        return subprocess.CompletedProcess(command, 0, stdout=out)
+        return subprocess.CompletedProcess(command, 0, stdout=says[command[1]])
 
     monkeypatch.setattr(subprocess, "run", run)
-    assert provenance()["commit"] == commit
-
-
-def test_what_both_questions_use_imports_neither() -> None:
-    for module in (records, training, settings):
-        imported = re.findall(
-            r"^\s*(?:from|import) hw3\S*.*", Path(module.__file__).read_text(), re.M
-        )
-        assert imported and not re.search("segmentation|detection", "".join(imported))
+    says = {"rev-parse": "abc\n", "status": "", "ls-files": "records.py\n"}
+    assert provenance()["commit"] == "abc"
+    says["status"] = " M hw3/records.py\n"
+    assert provenance()["commit"] == "abc with changes"
+    says["ls-files"] = ""  # of a repository that merely surrounds the package
+    assert provenance()["commit"] == "unknown"

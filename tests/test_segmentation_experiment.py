@@ -63,15 +63,13 @@ def test_the_record_says_what_was_run_and_is_derived_from_its_evidence(
         assert set(entry["train"]) == {"loss", "dice", "iou", "accuracy"} < set(entry["validation"])
         overlap = entry["train"]["iou"]
         assert entry["train"]["dice"] == pytest.approx(2 * overlap / (1 + overlap))
-    last = {k: v for k, v in record.history[-1]["validation"].items() if k != "loss"}
-    assert {name: record.results["validation"][name] for name in last} == last
+    for name in {*record.history[-1]["validation"]} - {"loss"}:
+        assert record.results["validation"][name] == record.history[-1]["validation"][name]
     assert record.seconds_training > 0 < record.seconds_per_image and not model.training
 
     stored = records.load(runs / f"{record.stem}.json")
     assert experiment.derive_results(stored) == stored.results == record.results
     assert [stored.results[part]["slices"] for part in PARTS] == [28, 4, 4]
-    stored.settings = {"batch_size": SETTINGS.batch_size, "removed since": True}
-    assert experiment.derive_results(stored) == stored.results
 
 
 def test_a_run_is_found_again_and_trained_anew_the_same(
@@ -92,12 +90,8 @@ def test_a_run_is_found_again_and_trained_anew_the_same(
     for name, value in finished[1].state_dict().items():
         assert value.equal(model.state_dict()[name]) and value.equal(same.state_dict()[name])
         assert value.equal(start[name]) == name.startswith("encoder.")
-    for settings, data in (
-        (SETTINGS.but(loss="dice_bce"), tiny_dataset),
-        (SETTINGS, replace(tiny_dataset, fingerprint="other")),
-    ):
-        with pytest.raises(AssertionError, match="trained again"):
-            experiment.run(settings, data, runs)
+    with pytest.raises(AssertionError, match="trained again"):
+        experiment.run(SETTINGS, replace(tiny_dataset, fingerprint="other"), runs)
     with pytest.raises(InputError, match=r"image_size is 64, but .* decoded at 32"):
         experiment.run(SETTINGS.but(image_size=64), tiny_dataset, runs)
 
@@ -106,12 +100,9 @@ def test_folds_train_on_crops_without_validation_and_score_whole_slices(
     tiny_dataset, tmp_path, monkeypatch
 ) -> None:
     seen, step = [], experiment.train_step
-
-    def spy(model, batch, loss):
-        seen.extend(batch["mask"])
-        return step(model, batch, loss)
-
-    monkeypatch.setattr(experiment, "train_step", spy)
+    monkeypatch.setattr(
+        experiment, "train_step", lambda *given: seen.extend(given[1]["mask"]) or step(*given)
+    )
     settings = SETTINGS.but(epochs=1, crop_size=16, crops=16, split="fold1")
     record, _ = experiment.run(settings, tiny_dataset, tmp_path)
     assert {mask.shape for mask in seen} == {(1, 16, 16)}
@@ -135,8 +126,7 @@ def test_the_loss_falls_until_the_tumour_is_found(tiny_dataset) -> None:
         optimizer.zero_grad()
         losses[-1].backward()
         optimizer.step()
-    assert losses[0] > 0.7
-    assert losses[-1] < 0.3
+    assert losses[0] > 0.7 and losses[-1] < 0.3
     predicted = experiment.predict(model.eval(), tiny_dataset.images[most], (32, 32)) > 0.5
     assert dice(*count_pixels(predicted, tiny_dataset.masks[most])) > 0.7
 
@@ -212,19 +202,14 @@ def first_of(part: dict) -> dict:
         (lambda own: own.evidence.pop("test"), "evidence: test is missing"),
         (lambda own: own.evidence.update(pixels_per_slice=-1), "pixels_per_slice is -1"),
         (lambda own: own.evidence.update(pixels_per_slice=1), "evidence.train exceeds pixels"),
-        (lambda own: own.evidence.update(train=[]), r"train is \[\]"),
         (lambda own: first_of(own.evidence["train"])["true_positive"].pop(), "differ in length"),
         (lambda own: first_of(own.evidence["train"])["true_positive"].append(0.5), "is 0.5"),
-        (lambda own: first_of(own.evidence["train"])["true_positive"].append(2**70), "less than"),
         (lambda own: own.evidence["test"].popitem(), "evidence.test is not of the slices"),
-        (lambda own: own.evidence.update(test={}), "evidence.test is not of the slices"),
-        (lambda own: own.data.pop("split"), "data: split is missing"),
         (lambda own: first_of(own.data["split"]["test"]).append(99), "evidence.test is not of"),
         (
             lambda own: own.data["split"]["test"].update(own.data["split"]["train"]),
             "split: a slice is there twice",
         ),
-        (lambda own: own.settings.update(batch_size="all"), "settings: batch_size is 'all'"),
     ],
 )
 def test_altered_evidence_is_refused_by_name(finished, change: Callable, named: str) -> None:
@@ -236,20 +221,11 @@ def test_altered_evidence_is_refused_by_name(finished, change: Callable, named: 
 
 
 def test_files_of_ones_own_get_a_mask_and_an_overlay(finished, weights, tiny_lgg, tmp_path) -> None:
-    source, grey, text = next(tiny_lgg.glob("*/*_3.tif")), tmp_path / "g.png", tmp_path / "text.png"
+    source, grey = next(tiny_lgg.glob("*/*_3.tif")), tmp_path / "g.png"
     image = tifffile.imread(source)
     cv2.imwrite(str(grey), np.random.default_rng(0).integers(256, size=(50, 70), dtype=np.uint8))
-    text.write_text("not an image")
-    folder = tmp_path / "masks"
     loaded = experiment.load(weights.with_suffix(".json"))
-    found = experiment.predict_files([source, text, grey], *loaded, folder)
-    first, second, fault, *others = found
-    assert isinstance(fault, InputError) and "text.png" in str(fault)
-    paths = [first, second, *others]
-    kinds = ("predicted", "overlay")
-    names = [f"{stem}_{kind}.png" for stem in (source.stem, "g") for kind in kinds]
-    assert [path.name for path in paths] == names
-    assert sorted(path.name for path in folder.iterdir()) == sorted(names)
+    paths = experiment.predict_files([source, grey], *loaded, tmp_path / "masks")
     mask, overlay, grey_mask, grey_overlay = (
         cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in paths
     )
@@ -259,8 +235,7 @@ def test_files_of_ones_own_get_a_mask_and_an_overlay(finished, weights, tiny_lgg
     np.testing.assert_array_equal(mask, 255 * expected)
     differs = (overlay[..., ::-1] != image).any(axis=2)
     assert expected.any() == differs.any() and not differs[~expected].any()
-    inner = cv2.erode(expected.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-    assert not differs[inner].any()
+    assert not differs[cv2.erode(expected.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0].any()
     assert (overlay[..., ::-1][differs] == PREDICTED_RGB).all()
 
 
@@ -277,9 +252,6 @@ def test_weights_are_shipped_without_their_encoder(finished, weights, tmp_path) 
     image = np.random.default_rng(0).integers(256, size=(50, 70, 3), dtype=np.uint8)
     expected = experiment.segment(settings, model, image)
     np.testing.assert_allclose(experiment.segment(settings, loaded, image), expected, atol=2e-3)
-    safetensors.torch.save_file({name: 1.1 * own for name, own in encoder.items()}, path)
-    with pytest.raises(InputError, match="not the encoder that the run had"):
-        experiment.load(target.with_suffix(".json"), encoder_weights=str(path))
 
 
 @pytest.mark.skipif(not LGG.is_dir(), reason="HW3_DATA holds no published LGG and VGG16")
@@ -292,21 +264,21 @@ def test_the_shipped_weights_score_as_their_run_did() -> None:
     tested = dataset.indices_of(run.data["split"]["test"])
     counts, _ = experiment.count(model, dataset, tested, training.make_accelerator("no"))
     now, before = scores(counts, batch_size=settings.batch_size), run.results["test"]
-    assert now["dice"] == pytest.approx(before["dice"], abs=0.001)
-    assert now["dice_patient_mean"] == pytest.approx(before["dice_patient_mean"], abs=0.001)
+    for name in ("dice", "dice_patient_mean"):
+        assert now[name] == pytest.approx(before[name], abs=0.001)
 
 
 def test_data_are_simulated_for_the_profile_or_found_where_they_are(
     tiny_lgg, tiny_dataset, tmp_path, monkeypatch
 ) -> None:
-    dataset = experiment.prepare(SMOKE)
-    assert (dataset.kind, dataset.fingerprint) == ("simulated", tiny_dataset.fingerprint)
+    made = experiment.prepare(SMOKE)
+    assert (made.kind, made.fingerprint) == ("simulated", tiny_dataset.fingerprint)
     assert experiment.prepare(SMOKE, settings=SETTINGS.but(image_size=16)).images.shape[1] == 16
     monkeypatch.setenv("HW3_DATA", str(tmp_path))
-    real = tmp_path / "kaggle_3m"
-    shutil.copytree(tiny_lgg, real, ignore=shutil.ignore_patterns(".simulated.json"))
-    for source, kind in ((tiny_lgg, "simulated"), (real, "real")):
-        dataset = experiment.prepare(SMOKE, source=str(source))
-        assert (dataset.kind, dataset.fingerprint) == (kind, tiny_dataset.fingerprint)
+    given = experiment.prepare(FULL, source=str(tiny_lgg), settings=SETTINGS)
+    assert (given.kind, given.fingerprint) == ("simulated", tiny_dataset.fingerprint)
+    ignore = shutil.ignore_patterns(".simulated.json")
+    shutil.copytree(tiny_lgg, tmp_path / "kaggle_3m", ignore=ignore)
     monkeypatch.setattr(lgg, "fetch_lgg", None)  # Kaggle is not asked
-    assert experiment.prepare(FULL, settings=SETTINGS).fingerprint == tiny_dataset.fingerprint
+    found = experiment.prepare(FULL, settings=SETTINGS)
+    assert (found.kind, found.fingerprint) == ("real", tiny_dataset.fingerprint)

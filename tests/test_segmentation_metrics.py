@@ -6,8 +6,6 @@ import torch
 from monai.metrics import compute_dice, compute_iou
 from torchmetrics.functional.classification import (
     binary_accuracy,
-    binary_f1_score,
-    binary_jaccard_index,
     binary_recall,
     binary_specificity,
 )
@@ -63,21 +61,15 @@ def test_counts_of_one_slice() -> None:
     mask = np.array([[1, 0, 0], [1, 1, 1]], dtype=np.uint8)
     assert count_pixels(predicted, mask) == (2, 1, 2)
     assert count_pixels(predicted > 0, 255 * mask) == (2, 1, 2)
-    assert count_pixels(0 * predicted, 0 * mask) == (0, 0, 0)
-    assert count_pixels(1 - mask, mask) == (0, 2, 4)
     assert all(type(value) is int for value in count_pixels(predicted, mask))
     with pytest.raises(InputError, match=r"predicted \(2, 3\) and mask \(2, 2\) differ"):
         count_pixels(predicted, mask[:, :2])
 
 
 def test_dice_and_iou_by_hand() -> None:
-    true_positive, false_positive, false_negative = [8, 0, 0, 0], [2, 0, 5, 0], [2, 0, 0, 4]
-    counts = true_positive, false_positive, false_negative
+    counts = [8, 0, 0, 0], [2, 0, 5, 0], [2, 0, 0, 4]
     np.testing.assert_allclose(dice(*counts), [16 / 20, 1, 0, 0])
     np.testing.assert_allclose(iou(*counts), [8 / 12, 1, 0, 0])
-    assert float(dice(8, 2, 2)) == 0.8
-    counts = np.random.default_rng(0).integers(0, 50, size=(3, 200))
-    np.testing.assert_allclose(dice(*counts), 2 * iou(*counts) / (1 + iou(*counts)))
 
 
 def test_every_score_by_hand() -> None:
@@ -117,36 +109,23 @@ def test_the_median_is_over_patients_with_tumour() -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_agreement_with_monai(seed) -> None:
+def test_agreement_with_monai_and_torchmetrics(seed) -> None:
     predicted, truth = random_masks(seed)
     result = scores(count(predicted, truth), batch_size=7)
     slices, pooled = tensors(predicted, truth), tensors(predicted, truth, volumes=1)
-    tumour_only = compute_dice(*slices, ignore_empty=True)
-    assert 0 < tumour_only.isnan().sum() < 30
     batches = [
         compute_dice(*tensors(predicted[i : i + 7], truth[i : i + 7], volumes=1))
         for i in range(0, len(truth), 7)
     ]
+    pair = [mask.int() for mask in slices]
+    found = [mask.flatten(1).any(dim=1).int() for mask in pair]
     for name, value in {
         "dice_slice_mean_empty_is_1": compute_dice(*slices, ignore_empty=False).mean(),
-        "dice_slice_mean_tumour_only": tumour_only.nanmean(),
+        "dice_slice_mean_tumour_only": compute_dice(*slices, ignore_empty=True).nanmean(),
         "dice_patient_mean": compute_dice(*tensors(predicted, truth, volumes=6)).nanmean(),
         "dice": compute_dice(*pooled),
         "iou": compute_iou(*pooled),
         "dice_batch_mean": torch.cat(batches).mean(),
-    }.items():
-        assert result[name] == pytest.approx(value.item(), abs=1e-6), name
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_agreement_with_torchmetrics(seed) -> None:
-    predicted, truth = random_masks(seed)
-    result = scores(count(predicted, truth), batch_size=7)
-    pair = [mask.int() for mask in tensors(predicted, truth)]
-    found = [mask.flatten(1).any(dim=1).int() for mask in pair]
-    for name, value in {
-        "dice": binary_f1_score(*pair),
-        "iou": binary_jaccard_index(*pair),
         "accuracy": binary_accuracy(*pair),
         "accuracy_all_background": binary_accuracy(0 * pair[0], pair[1]),
         "slice_sensitivity": binary_recall(*found),
@@ -180,51 +159,29 @@ def test_intervals_are_over_patients_not_slices() -> None:
         assert often[f"{name}_interval"] == pytest.approx(once[f"{name}_interval"])
 
 
-def test_no_tumour_at_all() -> None:
+def test_what_is_not_there_has_no_score() -> None:
     result = scores(make([("a", 1, 0, 0, 0), ("b", 1, 0, 0, 0)]), batch_size=2)
-    assert result["dice"] == result["iou"] == result["accuracy"] == 1
-    assert result["accuracy_all_background"] == result["slice_specificity"] == 1
+    ones = ("dice", "iou", "accuracy", "accuracy_all_background", "slice_specificity")
+    assert [result[name] for name in ones] == [1] * 5
     missing = ("dice_slice_mean_tumour_only", "dice_patient_mean", "dice_patient_median")
     assert all(result[name] is None for name in (*missing, "slice_sensitivity"))
     assert "dice_patient_mean_interval" not in result
-
-
-def test_nothing_but_tumour() -> None:
-    result = scores(make([("a", 1, 100, 0, 0), ("b", 1, 60, 0, 40)]), batch_size=2)
-    assert result["accuracy_all_background"] == 0
-    assert result["accuracy"] == 0.8
-    assert result["dice"] == pytest.approx(320 / 360)
-    assert result["slice_sensitivity"] == 1
-    assert result["slice_specificity"] is None
-
-
-def test_one_slice_and_none() -> None:
-    result = scores(make([("a", 1, 8, 2, 2)]), batch_size=20)
-    names = ("dice", "dice_batch_mean", "dice_slice_mean_tumour_only", "dice_patient_mean")
-    assert [result[name] for name in names] == pytest.approx([0.8] * 4)
-    assert result["dice_interval"] == pytest.approx([0.8, 0.8])
-    nothing = SliceCounts.from_evidence({}, pixels=100)
-    assert len(nothing) == 0
+    full = scores(make([("a", 1, 100, 0, 0), ("b", 1, 60, 0, 40)]), batch_size=20)
+    assert (full["accuracy_all_background"], full["accuracy"]) == (0, 0.8)
+    assert full["dice_batch_mean"] == full["dice"] == pytest.approx(320 / 360)
+    assert full["slice_sensitivity"] == 1 and full["slice_specificity"] is None
     with pytest.raises(InputError, match="no slices"):
-        scores(nothing, batch_size=2)
+        scores(SliceCounts.from_evidence({}, pixels=100), batch_size=2)
 
 
 def test_evidence_is_plain_and_comes_back() -> None:
     counts = make(TABLE)
     evidence = json.loads(json.dumps(counts.to_evidence()))
     assert list(evidence) == ["a", "b"]
-    assert evidence["b"] == {
-        "slice_indices": [1, 2],
-        "true_positive": [3, 0],
-        "false_positive": [0, 0],
-        "false_negative": [9, 4],
-    }
     back = SliceCounts.from_evidence(evidence, pixels=100)
     assert back.patient_ids.tolist() == counts.patient_ids.tolist()
     assert back.slice_indices.tolist() == counts.slice_indices.tolist()
-    assert scores(back, batch_size=2) == scores(counts, batch_size=2)
-    assert back.tumour.tolist() == [False, True, False, True, True]
-    assert back.predicted.tolist() == [False, True, True, True, False]
+    assert np.array_equal(back.triple, counts.triple)
 
 
 def test_gain_on_the_slices_that_both_have_counted() -> None:
@@ -232,7 +189,6 @@ def test_gain_on_the_slices_that_both_have_counted() -> None:
     after = make([("c", 1, 9, 9, 9), ("a", 2, 3, 0, 1), ("a", 1, 8, 0, 0)])
     gain, (low, high) = dice_gain(before, after)
     assert gain == low == high == pytest.approx(22 / 23 - 12 / 20)
-    assert dice_gain(after, before)[0] == -gain
     assert dice_gain(before, before) == (0.0, [0.0, 0.0])
     with pytest.raises(InputError, match="no slice was counted both before and after"):
         dice_gain(before, make([("b", 2, 1, 0, 0)]))

@@ -4,36 +4,18 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from hw3 import settings
 from hw3.data import InputError
-from hw3.settings import (
-    OURS,
-    PROFILES,
-    REPORT,
-    SAMPLE,
-    active,
-    data_folder,
-    recipe,
-    runs_folder,
-)
+from hw3.settings import OURS, PROFILES, REPORT, SAMPLE, active, data_folder, recipe, runs_folder
 
 
-@pytest.mark.parametrize("name", PROFILES)
-def test_variable_chooses_the_profile(monkeypatch, name) -> None:
-    monkeypatch.setenv("HW3_PROFILE", name)
-    assert active() is PROFILES[name]
-    assert active().name == name
-
-
-@pytest.mark.parametrize("value", [None, ""])
-def test_sample_is_the_default(monkeypatch, value) -> None:
-    monkeypatch.delenv("HW3_PROFILE", raising=False)
-    if value is not None:
-        monkeypatch.setenv("HW3_PROFILE", value)
+def test_the_variable_chooses_the_profile_and_sample_is_the_default(monkeypatch) -> None:
+    for name in PROFILES:
+        monkeypatch.setenv("HW3_PROFILE", name)
+        assert active() is PROFILES[name] and active().name == name
+    monkeypatch.setenv("HW3_PROFILE", "")
     assert active() is SAMPLE
-
-
-def test_unknown_profile_is_refused_with_the_known_ones(monkeypatch) -> None:
+    monkeypatch.delenv("HW3_PROFILE")
+    assert active() is SAMPLE
     monkeypatch.setenv("HW3_PROFILE", "Full")
     with pytest.raises(InputError, match=r"HW3_PROFILE is 'Full'.*smoke, sample, start, full"):
         active()
@@ -80,7 +62,6 @@ def test_settings_are_frozen_and_checked_again_when_changed() -> None:
 @pytest.mark.parametrize(
     ("model", "change"),
     [
-        ("unet", {"epochs": 0}),
         ("unet", {"epochs": 10**30}),
         ("unet", {"epochs": [[[[[[[[1]]]]]]]] * 1000}),
         ("unet", {"learning_rate": float("nan")}),
@@ -88,17 +69,12 @@ def test_settings_are_frozen_and_checked_again_when_changed() -> None:
         ("unet", {"seed": 2**32}),
         ("unet", {"width": 0.001}),
         ("unet", {"image_size": 40}),
-        ("unet", {"crop_size": 100}),
         ("unet", {"crops": 8}),
         ("unet", {"crops": 0, "crop_size": 128}),
         ("unet", {"batch_size": 1, "crop_size": 16}),
-        ("faster-rcnn", {"backbone": "resnet18-fpn"}),
         ("faster-rcnn", {"frozen_blocks": 1, "weights": "random"}),
         ("faster-rcnn", {"crop_size": 1}),
-        ("faster-rcnn", {"sign_share": float("nan")}),
         ("ssd300", {"sign_share": 1.1}),
-        ("ssd300", {"mining": "Batch"}),
-        ("ssd300", {"momentum": 0.9}),
         ("ssd300", {"a\nb": "\ud800"}),
         ("ssd300", {"self": 1}),
     ],
@@ -123,31 +99,13 @@ def test_settings_survive_json(own) -> None:
     assert type(own)(**json.loads(json.dumps(own.model_dump(mode="json")))) == own
 
 
-@pytest.mark.parametrize(
-    ("variable", "folder", "default"),
-    [("HW3_DATA", data_folder, "data"), ("HW3_RUNS", runs_folder, "runs")],
-)
-def test_folders(monkeypatch, tmp_path, variable, folder, default) -> None:
+@pytest.mark.parametrize("name", ["data", "runs"])
+def test_folders(monkeypatch, tmp_path, name) -> None:
+    variable, folder = f"HW3_{name.upper()}", {"data": data_folder, "runs": runs_folder}[name]
     monkeypatch.setenv("HOME", str(tmp_path))
-    for value, expected in {
-        str(tmp_path / "here"): tmp_path / "here",
-        "~/there": tmp_path / "there",
-        "": tmp_path / ".cache/hw3" / default,
-    }.items():
+    default = tmp_path / ".cache/hw3" / name
+    for value, expected in (("/here", Path("/here")), ("~/it", tmp_path / "it"), ("", default)):
         monkeypatch.setenv(variable, value)
         assert folder() == expected
     monkeypatch.delenv(variable)
-    assert folder() == tmp_path / ".cache/hw3" / default
-    monkeypatch.setenv(variable, "~nosuchuser/x")
-    with pytest.raises(InputError, match="no such user"):
-        folder()
-
-
-def test_no_other_module_reads_the_variables() -> None:
-    package = Path(settings.__file__).parent
-    readers = {
-        path.relative_to(package).as_posix()
-        for path in package.rglob("*.py")
-        if 'environ.get("HW3_' in path.read_text()
-    }
-    assert readers <= {"settings.py", "records.py"}  # a record names the profile
+    assert folder() == default
