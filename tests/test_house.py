@@ -90,3 +90,18 @@ def test_the_oldest_python_and_a_newer_one_are_checked() -> None:
 def test_the_version_stands_in_one_place() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["version"] == hw3.__version__
+
+
+def test_arrows_point_down_only() -> None:
+    """Neither question imports the other, nor does what both use import one."""
+    folder = Path(hw3.__file__).parent
+    for own, others in (
+        ("records.py", "segmentation|detection"),
+        ("training.py", "segmentation|detection"),
+        ("settings.py", "segmentation|detection"),
+        ("segmentation/*.py", "detection"),
+        ("detection/*.py", "segmentation"),
+    ):
+        texts = [path.read_text() for path in folder.glob(own)]
+        imported = re.findall(r"^\s*(?:from|import) hw3\S*.*", "".join(texts), re.MULTILINE)
+        assert imported and not re.search(others, "".join(imported))

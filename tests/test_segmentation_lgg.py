@@ -413,15 +413,11 @@ def test_split_ids_are_plain_data_from_which_the_indices_come_back() -> None:
 
 
 def test_kaggle_is_asked_by_the_data_sets_name(root, tmp_path, monkeypatch) -> None:
-    def answer(name: str) -> str:
-        if name != "mateuszbuda/lgg-mri-segmentation":
-            raise ConnectionError("no route to host")
-        return str(root.parent)
-
-    monkeypatch.setitem(sys.modules, "kagglehub", SimpleNamespace(dataset_download=answer))
+    answers = {"mateuszbuda/lgg-mri-segmentation": str(root.parent)}
+    kagglehub = SimpleNamespace(dataset_download=lambda name: answers.pop(name))
+    monkeypatch.setitem(sys.modules, "kagglehub", kagglehub)
     assert fetch_lgg("kaggle", tmp_path) == root.parent
-    monkeypatch.setattr(lgg, "KAGGLE_NAME", "another")
-    with pytest.raises(InputError, match=r"could not be fetched from Kaggle: no route to host"):
+    with pytest.raises(InputError, match=r"could not be fetched from Kaggle: 'mateuszbuda"):
         fetch_lgg("kaggle", tmp_path)
     monkeypatch.setitem(sys.modules, "kagglehub", None)
     with pytest.raises(InputError, match=r"kagglehub is missing: pip install .* or give the zip"):
