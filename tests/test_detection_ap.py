@@ -10,17 +10,13 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from hw3.data import InputError
+from hw3.detection import ap
 from hw3.detection.ap import (
     IOU_THRESHOLDS,
     SIZE_GROUPS,
     average_precision,
-    bootstrap,
-    interpolate,
     match,
-    mean_average_precision,
     pooled,
-    precision_recall,
-    scores,
     share_found,
 )
 
@@ -144,11 +140,11 @@ def three_detections():
 
 def test_three_detections_by_hand():
     matches = three_detections()
-    precision, recall, score = precision_recall(matches, 1)
+    precision, recall, score = ap.precision_recall(matches, 1)
     assert precision.tolist() == [1, 1 / 2, 2 / 3]
     assert recall.tolist() == [1 / 2, 1 / 2, 1]
     assert score.tolist() == [0.9, 0.8, 0.7]
-    assert interpolate(precision).tolist() == [1, 2 / 3, 2 / 3]
+    assert ap.interpolate(precision).tolist() == [1, 2 / 3, 2 / 3]
     exact = average_precision(matches, 1, interpolation="all")
     assert exact == pytest.approx(1 / 2 * 1 + 1 / 2 * 2 / 3, abs=1e-12)
     # Of the levels 0, 0.01, ..., 1, the 51 up to 0.5 have precision 1.
@@ -158,17 +154,17 @@ def test_three_detections_by_hand():
 def test_the_mean_over_thresholds_by_hand():
     # 20 of 25 columns in common: IoU 0.8, which a threshold of 0.8 admits.
     matches = match([truth(0, ([0, 0, 20, 10], 2))], [detection(0, [0, 0, 25, 10], 0.5, 2)])
-    assert mean_average_precision(matches, None) == pytest.approx(0.7)
+    assert ap.mean_average_precision(matches, None) == pytest.approx(0.7)
 
 
 def test_mean_is_of_the_labels_asked_for_that_have_truths():
     found = [detection(0, [0, 0, 20, 20], 0.5, 1), detection(0, [0, 0, 20, 20], 0.9, 3)]
     matches = match([truth(0, ([0, 0, 20, 20], 1), ([60, 0, 80, 20], 2))], found)
     assert np.isnan(average_precision(matches, 3))
-    assert mean_average_precision(matches) == pytest.approx((1 + 0) / 2)
-    assert mean_average_precision(matches, labels=[1]) == pytest.approx(1)
-    assert mean_average_precision(matches, None, labels=[2, 3]) == pytest.approx(0)
-    assert np.isnan(mean_average_precision(matches, labels=[4]))
+    assert ap.mean_average_precision(matches) == pytest.approx((1 + 0) / 2)
+    assert ap.mean_average_precision(matches, labels=[1]) == pytest.approx(1)
+    assert ap.mean_average_precision(matches, None, labels=[2, 3]) == pytest.approx(0)
+    assert np.isnan(ap.mean_average_precision(matches, labels=[4]))
 
 
 def repeated(entries, image_ids, weights):
@@ -224,7 +220,7 @@ def test_the_competitions_rule_by_hand():
         detection(0, [100, 0, 20, 13], 0.8),
         detection(0, [200, 0, 20, 20], 0.7, 4),
     ]
-    result = scores(match([truth(0, *boxes)], found), resamples=20)
+    result = ap.scores(match([truth(0, *boxes)], found), resamples=20)
     assert result["competition"] == {
         "prohibitory": pytest.approx(1 / 2 * 1 / 2, abs=1e-12),
         "mandatory": None,
@@ -254,8 +250,9 @@ def test_bootstrap_is_the_percentile_interval_over_resampled_images():
     both = [share_found(own, weights=drawn[0][1:]) for own in (matches, half)]
     assert [low, high] == np.nanpercentile(both[0] - both[1], [2.5, 97.5]).tolist()
     assert low < high
-    assert bootstrap(matches, seed=4) == bootstrap(matches, seed=4) != bootstrap(matches, seed=5)
-    assert bootstrap(matches, against=matches) == [0, 0]
+    first, again, other = (ap.bootstrap(matches, seed=seed) for seed in (4, 4, 5))
+    assert first == again != other
+    assert ap.bootstrap(matches, against=matches) == [0, 0]
 
 
 def test_runs_on_the_same_images_share_their_draws():
@@ -302,12 +299,12 @@ def test_runs_that_are_no_pairs_are_refused():
 
 
 def test_scores_are_plain_and_none_where_undefined():
-    result = json.loads(json.dumps(scores(three_detections(), resamples=50), allow_nan=False))
+    result = json.loads(json.dumps(ap.scores(three_detections(), resamples=50), allow_nan=False))
     others = {"mandatory": None, "danger": None, "other": None}
     assert result["ap50_by_class"] == {"prohibitory": result["ap50"]} | others
     assert result["ap50_by_class_interval"]["other"] is None
     assert result["ap50_by_size"] == pytest.approx({"small": 1, "medium": 1, "large": None})
-    assert result["ap50_interval"] == bootstrap(three_detections(), resamples=50)
+    assert result["ap50_interval"] == ap.bootstrap(three_detections(), resamples=50)
 
 
 def test_faults_are_all_named():

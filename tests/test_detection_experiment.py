@@ -32,27 +32,20 @@ each_model = pytest.mark.parametrize("model_name", SETTINGS)
 
 
 @pytest.fixture(scope="module")
-def roads(tmp_path_factory) -> Path:
+def dataset(tmp_path_factory) -> GtsdbDataset:
     folder = tmp_path_factory.mktemp("simulated")
-    return simulate_gtsdb(folder, images=6, width=320, height=192, seed=0)
+    return read_gtsdb(simulate_gtsdb(folder, images=6, width=320, height=192, seed=0))
 
 
 @pytest.fixture(scope="module")
-def dataset(roads) -> GtsdbDataset:
-    return read_gtsdb(roads)
-
-
-@pytest.fixture(scope="module")
-def runs_folder(tmp_path_factory) -> Path:
+def runs(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("runs")
 
 
 @pytest.fixture(scope="module")
-def finished(dataset, runs_folder):
-    """Record and model of one small run of each detector, left in `runs_folder`."""
-    return {
-        name: experiment.run(settings, dataset, runs_folder) for name, settings in SETTINGS.items()
-    }
+def finished(dataset, runs):
+    """Record and model of one small run of each detector, left in `runs`."""
+    return {name: experiment.run(settings, dataset, runs) for name, settings in SETTINGS.items()}
 
 
 def same_detections(first: dict, second: dict) -> bool:
@@ -60,11 +53,9 @@ def same_detections(first: dict, second: dict) -> bool:
 
 
 @each_model
-def test_the_record_says_what_was_run_and_is_derived_from_its_evidence(
-    finished, dataset, runs_folder, model_name
-) -> None:
+def test_the_record_follows_from_its_evidence(finished, dataset, runs, model_name) -> None:
     record, model = finished[model_name]
-    weights = record.weights_in(runs_folder)
+    weights = record.weights_in(runs)
     assert record.name == model_name and not model.training
     assert record.settings == {"model": model_name} | SETTINGS[model_name].model_dump(mode="json")
     assert experiment.settings_of(record) == SETTINGS[model_name]
@@ -82,7 +73,7 @@ def test_the_record_says_what_was_run_and_is_derived_from_its_evidence(
     detections = experiment.to_coco(image_id, found)
     assert detections and record.evidence == {"truths": [truth], "detections": detections}
 
-    stored = records.load(runs_folder / f"{record.stem}.json")
+    stored = records.load(runs / f"{record.stem}.json")
     assert experiment.derive_results(stored) == stored.results == record.results
     stored.settings = {}
     perfect = {"boxes_xyxy": boxes, "labels": labels, "scores": np.ones(len(labels))}
@@ -92,9 +83,7 @@ def test_the_record_says_what_was_run_and_is_derived_from_its_evidence(
 
 
 @each_model
-def test_a_run_is_found_again_and_trained_anew_the_same(
-    finished, dataset, runs_folder, tmp_path, monkeypatch, model_name
-) -> None:
+def test_a_run_is_found_again(finished, dataset, runs, tmp_path, monkeypatch, model_name) -> None:
     torch.manual_seed(99)  # the state left behind by others does not matter
     (record, model), settings = finished[model_name], SETTINGS[model_name]
     again, _ = experiment.run(settings, dataset, tmp_path)
@@ -104,12 +93,12 @@ def test_a_run_is_found_again_and_trained_anew_the_same(
         raise AssertionError("trained again")
 
     monkeypatch.setattr(training, "fit", refuse)
-    found, same = experiment.run(settings, dataset, runs_folder)
+    found, same = experiment.run(settings, dataset, runs)
     assert found == record and not same.training
     image = dataset.image(0)
     assert same_detections(*(experiment.detect(settings, own, image) for own in (model, same)))
     with pytest.raises(AssertionError, match="trained again"):
-        experiment.run(settings, replace(dataset, fingerprint="other"), runs_folder)
+        experiment.run(settings, replace(dataset, fingerprint="other"), runs)
 
 
 # Models
@@ -170,18 +159,16 @@ def test_images_are_trained_on_from_0_to_1_and_losses_summed() -> None:
 
 
 @each_model
-def test_evidence_is_predicted_anew_from_the_weights(
-    finished, roads, runs_folder, model_name
-) -> None:
-    record, _ = finished[model_name]
-    weights = record.weights_in(runs_folder)
-    assert experiment.predict_evidence(record, str(roads), weights) == record.evidence
+def test_evidence_is_predicted_anew_from_the_weights(finished, dataset, runs, model_name) -> None:
+    record, source = finished[model_name][0], str(dataset.folder)
+    weights = record.weights_in(runs)
+    assert experiment.predict_evidence(record, source, weights) == record.evidence
     elsewhere = replace(record, data=record.data | {"fingerprint": "other"})
     with pytest.raises(InputError, match=f"these are not the data of record {model_name}"):
-        experiment.predict_evidence(elsewhere, str(roads), weights)
+        experiment.predict_evidence(elsewhere, source, weights)
     (other,) = (own for name, (own, _) in finished.items() if name != model_name)
     with pytest.raises(InputError, match=f"these are not the weights of record {model_name}"):
-        experiment.predict_evidence(record, str(roads), other.weights_in(runs_folder))
+        experiment.predict_evidence(record, source, other.weights_in(runs))
 
 
 def detection(own: records.RunRecord) -> dict:
@@ -223,7 +210,7 @@ def test_altered_evidence_is_refused_by_name(finished, change: Callable, named: 
 
 @each_model
 def test_files_of_ones_own_get_detections_and_a_picture(
-    finished, dataset, runs_folder, tmp_path, monkeypatch, model_name
+    finished, dataset, runs, tmp_path, monkeypatch, model_name
 ) -> None:
     record, model = finished[model_name]
     monkeypatch.setattr(experiment, "DRAWN_SCORE", 0.0)
@@ -231,7 +218,7 @@ def test_files_of_ones_own_get_detections_and_a_picture(
     cv2.imwrite(str(road), dataset.image(2)[..., ::-1])
     cv2.imwrite(str(small), np.random.default_rng(0).integers(256, size=(90, 70), dtype=np.uint8))
     text.write_text("not an image")
-    path, folder = record.weights_in(runs_folder).with_suffix(".json"), tmp_path / "found"
+    path, folder = record.weights_in(runs).with_suffix(".json"), tmp_path / "found"
     loaded = experiment.load(path)
     found = list(experiment.predict_files([road, text, small], *loaded, folder))
     assert isinstance(fault := found.pop(2), InputError) and "text.png" in str(fault)
@@ -250,16 +237,14 @@ def test_files_of_ones_own_get_detections_and_a_picture(
         experiment.load(path, tmp_path / "none.safetensors")
 
 
-def test_data_are_simulated_for_the_profile_or_found_where_they_are(
-    roads, dataset, tmp_path, monkeypatch
-) -> None:
+def test_data_are_simulated_for_the_profile_or_found(dataset, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("HW3_DATA", str(tmp_path))
     made = experiment.prepare(SMOKE.model_copy(update={"images": 3}))
     assert (made.kind, len(made), {*made.image_sizes}) == ("simulated", 3, {(192, 320)})
-    given = experiment.prepare(FULL, source=str(roads))
+    given = experiment.prepare(FULL, source=str(dataset.folder))
     assert (given.kind, given.fingerprint) == ("simulated", dataset.fingerprint)
     ignore = shutil.ignore_patterns(".simulated.json")
-    shutil.copytree(roads, tmp_path / "FullIJCNN2013", ignore=ignore)
+    shutil.copytree(dataset.folder, tmp_path / "FullIJCNN2013", ignore=ignore)
     monkeypatch.setattr(gtsdb, "fetch_gtsdb", None)  # nothing is downloaded
     found = experiment.prepare(FULL)
     assert (found.kind, found.fingerprint) == ("real", dataset.fingerprint)
@@ -275,9 +260,7 @@ def test_data_are_simulated_for_the_profile_or_found_where_they_are(
         ("ssd300", ssd300_vgg16, "backbone.features.2.weight"),
     ],
 )
-def test_the_reports_recipe_runs_from_weights_that_were_trained_on_coco(
-    tmp_path, monkeypatch, model_name, build, frozen
-) -> None:
+def test_the_report_starts_from_coco(tmp_path, monkeypatch, model_name, build, frozen) -> None:
     monkeypatch.setenv("HW3_PROFILE", "full")
     monkeypatch.setattr(experiment, "WHOLE_IMAGE", (64, 128))  # else a minute
     monkeypatch.setattr(training._Run, "_save", lambda _run: None)  # else half a gigabyte

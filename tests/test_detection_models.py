@@ -7,13 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torchvision.models import ResNet50_Weights
-from torchvision.models.detection import (
-    FasterRCNN_ResNet50_FPN_Weights,
-    SSD300_VGG16_Weights,
-    fasterrcnn_resnet50_fpn,
-    ssd300_vgg16,
-)
+from torchvision.models import ResNet50_Weights, detection
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import FrozenBatchNorm2d
@@ -71,8 +65,8 @@ def test_full_networks_have_torchvisions_parameters() -> None:
     with torch.device("meta"):  # only names and shapes are looked at
         options = dict(weights=None, weights_backbone=None, num_classes=5)
         anchors = AnchorGenerator(sizes, ((1.0,),) * 5)
-        theirs = fasterrcnn_resnet50_fpn(rpn_anchor_generator=anchors, **options)
-        their_ssd = ssd300_vgg16(**options)
+        theirs = detection.fasterrcnn_resnet50_fpn(rpn_anchor_generator=anchors, **options)
+        their_ssd = detection.ssd300_vgg16(**options)
     ours = build_faster_rcnn(backbone="resnet50-fpn", weights="random")
     ssd = build_ssd300(weights="random")
     found, expected = (
@@ -246,14 +240,15 @@ def test_a_resnets_batch_norm_goes_on_where_it_was_trained_and_its_pyramid_has_o
 
 def test_coco_weights_are_torchvisions_but_for_the_new_outputs(monkeypatch) -> None:
     torch.manual_seed(0)
-    theirs = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=91).eval()
+    options = dict(weights=None, weights_backbone=None, num_classes=91)
+    theirs = detection.fasterrcnn_resnet50_fpn(**options).eval()
     for layer in of_kind(theirs, nn.BatchNorm2d):
         layer.running_var.uniform_(1e-6, 1e-3)
         layer.eps = 0.0  # which is what these weights were trained with
     asked = []
     monkeypatch.setattr(models, "fetch_state", lambda w: asked.append(w) or theirs.state_dict())
     ours = build_faster_rcnn(backbone="resnet50-fpn", weights="coco")
-    assert asked == [FasterRCNN_ResNet50_FPN_Weights.COCO_V1]
+    assert asked == [detection.FasterRCNN_ResNet50_FPN_Weights.COCO_V1]
     assert ours.roi_heads.box_predictor.cls_score.out_features == 5
     assert ours.rpn.head.cls_logits.out_channels == 2
     assert torch.equal(ours.rpn.head.conv[0][0].weight, theirs.rpn.head.conv[0][0].weight)
@@ -269,7 +264,7 @@ def test_published_weights_are_asked_of_torchvision(monkeypatch) -> None:
     for build, weights in ((build_ssd300, "coco"), (small_faster_rcnn, "imagenet")):
         with pytest.raises(InputError, match="is missing"):
             build(weights=weights, width=1.0)
-    assert asked == [SSD300_VGG16_Weights.COCO_V1, ResNet50_Weights.IMAGENET1K_V1]
+    assert asked == [detection.SSD300_VGG16_Weights.COCO_V1, ResNet50_Weights.IMAGENET1K_V1]
 
 
 def test_mixed_precision_does_not_move_boxes_far() -> None:

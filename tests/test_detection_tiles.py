@@ -8,17 +8,7 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from hw3.detection import tiles
 from hw3.detection.models import build_ssd300, predict
-from hw3.detection.tiles import (
-    BORDER,
-    OVERLAP,
-    STRIDE,
-    TILE,
-    Detections,
-    merge,
-    predict_tiled,
-    tile_origins,
-    to_numpy,
-)
+from hw3.detection.tiles import STRIDE, TILE, Detections, merge, predict_tiled, tile_origins
 
 LARGEST_SIGN = 127
 
@@ -82,9 +72,9 @@ def test_every_sign_lies_whole_in_some_tile_clear_of_inner_borders(height: int, 
     for side, starts in ((width, {x for x, _ in origins}), (height, {y for _, y in origins})):
         starts = np.array(sorted(starts))
         assert starts[0] == 0 and 0 <= starts[-1] - max(0, side - TILE) < STRIDE
-        assert (starts % STRIDE == 0).all() and (np.diff(starts) <= TILE - OVERLAP).all()
-        near = np.where(starts == 0, 0, starts + BORDER)
-        far = np.where(starts + TILE >= side, side, starts + TILE - BORDER)
+        assert (starts % STRIDE == 0).all() and (np.diff(starts) <= TILE - tiles.OVERLAP).all()
+        near = np.where(starts == 0, 0, starts + tiles.BORDER)
+        far = np.where(starts + TILE >= side, side, starts + TILE - tiles.BORDER)
         sign = np.arange(0, max(1, side - LARGEST_SIGN + 1))[:, None]
         inside = (sign >= near) & (np.minimum(sign + LARGEST_SIGN, side) <= far)
         assert inside.any(axis=1).all()
@@ -183,7 +173,7 @@ def test_a_large_image_gives_the_same_in_rows_of_tiles(ssd, monkeypatch) -> None
 def test_two_steps_are_the_whole_model(ssd) -> None:
     image = torch.rand(3, TILE, TILE)
     with torch.no_grad():
-        [steps] = to_numpy(ssd.finish(ssd.stem(image[None])))
+        [steps] = tiles.to_numpy(ssd.finish(ssd.stem(image[None])))
     whole = predict(ssd, image)
     assert len(whole["scores"])
     for name, values in whole.items():

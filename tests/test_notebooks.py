@@ -1,7 +1,6 @@
 """The pairs of the book: their cells, their opening, their outputs and pictures."""
 
 import re
-import subprocess
 import sys
 from base64 import b64decode, b64encode
 from io import BytesIO
@@ -74,19 +73,7 @@ def test_writing_the_opening_twice_changes_nothing(pair: Path) -> None:
     assert once.count("Open in Colab") == once.count("# Set-up") == 1 and "# Prose." in once
     assert "github/someone/hw3/blob/main/book/q1/1_1_a.ipynb" in once
     assert "--depth=1 https://github.com/someone/hw3 /content/report" in once
-
-
-@pytest.mark.parametrize("repository", ["", f"https://github.com/{'x' * 90}/hw3"])
-def test_the_set_up_is_short_and_formatted(pair: Path, repository: str) -> None:
-    (notebooks.ROOT / "_config.yml").write_text(f"repository: {{url: '{repository}'}}")
-    notebooks.write_opening(pair)
-    cell = notebooks.read(pair).cells[1].source
-    assert len(list(filter(None, cell.splitlines()))) <= 12
-    assert 'colab.set_up("book/q1")' in cell and "REPOSITORY" not in cell
-    configured = ["--config", Path(__file__).parent.parent / "pyproject.toml", pair]
-    for command in (["check", "--ignore", "D,E402,E501"], ["format", "--check"]):
-        done = subprocess.run([sys.executable, "-m", "ruff", *command, *configured])
-        assert done.returncode == 0
+    assert 'colab.set_up("book/q1")' in once
 
 
 @pytest.mark.parametrize(
@@ -94,7 +81,6 @@ def test_the_set_up_is_short_and_formatted(pair: Path, repository: str) -> None:
     [
         ("print(1)", "print(2)", "cell 3 differs"),
         ("remove-input", "hide-input", "cell 3 differs"),
-        ("Prose.", "Other prose.", "cell 1 differs"),
         ("print(1)\n", "print(1)\n\n# %%\nprint(3)\n", "cell 4 differs"),
         ("someone", "someone-else", "opening cells"),
     ],
@@ -142,24 +128,16 @@ def test_a_page_runs_with_this_python_and_captions_call_real_data_real(tmp_path:
 def test_only_heavy_pictures_are_made_lighter() -> None:
     grain = np.random.default_rng(0).integers(0, 60, (400, 500, 4), dtype=np.uint8)
     grain[..., 3] = 255
-    heavy, light = (picture_cell(own) for own in (grain, np.zeros((400, 500, 3), np.uint8)))
-    notebooks.lighten(heavy)
-    notebooks.lighten(light)
-    found = heavy.outputs[0].data
-    assert set(found) == {"image/jpeg", "text/plain"}
-    assert set(light.outputs[0].data) == {"image/png", "text/plain"}
-    file = b64decode(found["image/jpeg"])
-    assert len(file) < notebooks.HEAVY < grain.nbytes
-    shown = np.asarray(Image.open(BytesIO(file)), dtype=float)
-    assert shown.shape == (400, 500, 3)
-    assert abs(shown.mean() - grain[..., :3].mean()) < 1
-
-
-def picture_cell(pixels: np.ndarray) -> nbformat.NotebookNode:
-    """A code cell that shows one picture."""
-    file = BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    cell = nbformat.v4.new_code_cell()
-    data = {"image/png": b64encode(file.getvalue()).decode(), "text/plain": "<Figure>"}
-    cell.outputs = [nbformat.v4.new_output("display_data", data=data)]
-    return cell
+    kinds = []
+    for pixels in (grain, np.zeros_like(grain)):
+        Image.fromarray(pixels).save(file := BytesIO(), "PNG")
+        cell, picture = nbformat.v4.new_code_cell(), b64encode(file.getvalue()).decode()
+        cell.outputs = [nbformat.v4.new_output("display_data", data={"image/png": picture})]
+        notebooks.lighten(cell)
+        [(kind, picture)] = cell.outputs[0].data.items()
+        kinds.append(kind)
+        assert len(b64decode(picture)) < notebooks.HEAVY < grain.nbytes
+        shown = np.asarray(Image.open(BytesIO(b64decode(picture))), dtype=float)
+        assert shown.shape[:2] == (400, 500)
+        assert abs(shown[..., :3].mean() - pixels[..., :3].mean()) < 1
+    assert kinds == ["image/jpeg", "image/png"]

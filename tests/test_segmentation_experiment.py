@@ -47,9 +47,7 @@ def weights(finished, runs) -> Path:
     return finished[0].weights_in(runs)
 
 
-def test_the_record_says_what_was_run_and_is_derived_from_its_evidence(
-    finished, weights, runs, tiny_dataset
-) -> None:
+def test_the_record_follows_from_its_evidence(finished, weights, runs, tiny_dataset) -> None:
     record, model = finished
     assert record.settings == {"model": "unet"} | SETTINGS.model_dump(mode="json")
     assert record.weights == {"start": "random", "sha256": records.file_sha256(weights)}
@@ -72,9 +70,7 @@ def test_the_record_says_what_was_run_and_is_derived_from_its_evidence(
     assert [stored.results[part]["slices"] for part in PARTS] == [28, 4, 4]
 
 
-def test_a_run_is_found_again_and_trained_anew_the_same(
-    finished, tiny_dataset, runs, tmp_path, monkeypatch
-) -> None:
+def test_a_run_is_found_again(finished, tiny_dataset, runs, tmp_path, monkeypatch) -> None:
     torch.manual_seed(99)  # the state left behind by others does not matter
     again, model = experiment.run(SETTINGS, tiny_dataset, tmp_path)
     assert (again.weights, again.results) == (finished[0].weights, finished[0].results)
@@ -96,13 +92,14 @@ def test_a_run_is_found_again_and_trained_anew_the_same(
         experiment.run(SETTINGS.but(image_size=64), tiny_dataset, runs)
 
 
-def test_folds_train_on_crops_without_validation_and_score_whole_slices(
-    tiny_dataset, tmp_path, monkeypatch
-) -> None:
+def test_folds_train_on_crops_and_score_whole_slices(tiny_dataset, tmp_path, monkeypatch) -> None:
     seen, step = [], experiment.train_step
-    monkeypatch.setattr(
-        experiment, "train_step", lambda *given: seen.extend(given[1]["mask"]) or step(*given)
-    )
+
+    def spy(*given):
+        seen.extend(given[1]["mask"])
+        return step(*given)
+
+    monkeypatch.setattr(experiment, "train_step", spy)
     settings = SETTINGS.but(epochs=1, crop_size=16, crops=16, split="fold1")
     record, _ = experiment.run(settings, tiny_dataset, tmp_path)
     assert {mask.shape for mask in seen} == {(1, 16, 16)}
@@ -131,9 +128,7 @@ def test_the_loss_falls_until_the_tumour_is_found(tiny_dataset) -> None:
     assert dice(*count_pixels(predicted, tiny_dataset.masks[most])) > 0.7
 
 
-def test_an_epoch_that_has_ruined_the_network_leaves_no_record(
-    tiny_dataset, tmp_path, monkeypatch
-) -> None:
+def test_an_epoch_that_ruins_the_network_has_no_record(tiny_dataset, tmp_path, monkeypatch) -> None:
     counts = SliceCounts(*[np.ones(1, int)] * 5, pixels=9)
     monkeypatch.setattr(experiment, "count", lambda *_: (counts, np.nan))
     with pytest.raises(FloatingPointError, match="validation loss is nan: lower the learning rate"):
@@ -268,9 +263,7 @@ def test_the_shipped_weights_score_as_their_run_did() -> None:
         assert now[name] == pytest.approx(before[name], abs=0.001)
 
 
-def test_data_are_simulated_for_the_profile_or_found_where_they_are(
-    tiny_lgg, tiny_dataset, tmp_path, monkeypatch
-) -> None:
+def test_data_are_simulated_or_found(tiny_lgg, tiny_dataset, tmp_path, monkeypatch) -> None:
     made = experiment.prepare(SMOKE)
     assert (made.kind, made.fingerprint) == ("simulated", tiny_dataset.fingerprint)
     assert experiment.prepare(SMOKE, settings=SETTINGS.but(image_size=16)).images.shape[1] == 16

@@ -312,9 +312,7 @@ def hangs() -> None:
         (hangs, 1, "DataLoader .*/dev/shm .*--workers 0"),
     ],
 )
-def test_a_fault_where_samples_are_loaded_is_told_in_one_line(
-    monkeypatch, fault, workers, told
-) -> None:
+def test_a_fault_of_loading_is_told_in_one_line(monkeypatch, fault, workers, told) -> None:
     monkeypatch.setattr(training, "LOADER_SECONDS", 1 if fault is hangs else 60)
     with pytest.raises(InputError) as caught:
         train_line(Faulty(fault), batch_size=2, workers=workers)
