@@ -16,9 +16,8 @@ from tqdm import tqdm
 from tyro.constructors import PrimitiveConstructorSpec
 
 from hw3 import records, settings
-from hw3.data import InputError, expanded, pictures
-from hw3.records import RunRecord
-from hw3.settings import FasterRcnnSettings, SegmentationSettings, Settings, SsdSettings
+from hw3.data import InputError, expanded, outputs, pictures, write_atomically
+from hw3.settings import SegmentationSettings, Settings
 from hw3.training import processes
 
 TOLERANCE = 1e-6
@@ -62,7 +61,7 @@ def data_lgg(source: Source = "kaggle", to: Place | None = None, quick: bool = F
         lgg.read_lgg(folder, size=size, cache=settings.data_folder() / "cache")
     patients = {image.parent.name for image, _ in pairs}
     print(f"{folder}: {len(pairs)} slices of {len(patients)} patients, each with its mask")
-    print(f"train on them with --data {folder}")
+    print(f"train on them: HW3_PROFILE=full python -m hw3 train unet --data {folder}")
 
 
 def data_gtsdb(source: Source = "download", to: Place | None = None, quick: bool = False) -> None:
@@ -83,13 +82,13 @@ def data_gtsdb(source: Source = "download", to: Place | None = None, quick: bool
         except InputError as fault:
             faults.append(f"\n  {fault}")
     if faults:
-        raise InputError(
-            f"{found.folder}: {len(faults)} fault(s), unpack it anew:{''.join(faults)}"
-        )
+        fault = f"{len(faults)} fault(s), unpack it anew:{''.join(faults)}"
+        raise InputError(f"{found.folder}: {fault}")
     for notice in found.notices:
         print(notice)
     print(f"{found.folder}: {len(found)} images, {sum(map(len, found.labels))} signs")
-    print(f"train on them with --data {found.folder}")
+    command = "HW3_PROFILE=full python -m hw3 train faster-rcnn"
+    print(f"train on them: {command} --data {found.folder}")
 
 
 @dataclass(frozen=True)
@@ -112,23 +111,8 @@ class RunOptions:
     """Processes that load data; by default none on a CPU, and a few beside a GPU."""
 
 
-def train_unet(settings: SegmentationSettings, options: RunOptions) -> None:
-    """Train and score the U-Net on brain MRI. Called again, it goes on where it stopped."""
-    train(settings, options)
-
-
-def train_faster_rcnn(settings: FasterRcnnSettings, options: RunOptions) -> None:
-    """Train and score Faster R-CNN on road scenes. Called again, it goes on where it stopped."""
-    train(settings, options)
-
-
-def train_ssd300(settings: SsdSettings, options: RunOptions) -> None:
-    """Train and score SSD300 on road scenes. Called again, it goes on where it stopped."""
-    train(settings, options)
-
-
 def train(chosen: Settings, options: RunOptions) -> None:
-    """Run an experiment, and say what it reached and where its files are."""
+    """Train and score a network. Called again, it goes on where it stopped."""
     if options.workers is not None and options.workers < 0:
         raise InputError(f"workers is {options.workers}: choose 0 or more")
     experiment = _experiment(chosen.model)
@@ -168,7 +152,7 @@ def evaluate(
     if (data is None) != (weights is None):
         raise InputError("--data and --weights go together: predicting anew needs both")
     found = records.load(record)
-    experiment = _experiment_of(found)
+    experiment = _experiment(found.settings.get("model"), str(record))
     if not found.results:
         raise InputError(f"{record}: holds no results; give the record of a finished run")
     if weights is not None:
@@ -191,61 +175,43 @@ class PredictOptions:
     """Their file; the one beside the record if not given."""
     to: Place = Path()
     """Folder to write to."""
+    encoder_weights: Source = "imagenet"
+    """Of unet without a record: its frozen VGG16, imagenet (torchvision's, downloaded once) or a
+    file of these."""
 
 
 Images = tyro.conf.Positional[tuple[Place, ...]]
 
 
-def predict_unet(
-    images: Images, options: PredictOptions, encoder_weights: Source = "imagenet"
-) -> None:
-    """Outline tumours in slices of your own: <name>_predicted.png and <name>_overlay.png.
+def predict(model: str, images: Images, options: PredictOptions) -> None:
+    """Look at pictures of your own; what is found in each is written into two files.
 
-    Args:
-        images: files, folders, or patterns in quotes.
-        encoder_weights: the frozen VGG16 of the weights that come with this package: imagenet
-            (torchvision's, downloaded once) or a file of these.
-    """
-    predict("unet", images, options, encoder_weights=encoder_weights)
-
-
-def predict_faster_rcnn(images: Images, options: PredictOptions) -> None:
-    """Find signs in photographs of your own: <name>_signs.json and <name>_boxes.png.
-
-    The first holds all detections, the second shows those with a score of at least 0.5.
+    unet outlines tumours: <name>_predicted.png (mask) and <name>_overlay.png. The others find
+    signs: <name>_signs.json (all) and <name>_boxes.png (those with a score of at least 0.5).
+    ssd300 loses signs wider than 132 pixels, or in large photographs 160.
 
     Args:
         images: files, folders, or patterns in quotes.
     """
-    predict("faster-rcnn", images, options)
-
-
-def predict_ssd300(images: Images, options: PredictOptions) -> None:
-    """Find signs in photographs of your own: <name>_signs.json and <name>_boxes.png.
-
-    The first holds all detections, the second shows those with a score of at least 0.5. Signs
-    wider than the 132 pixels by which tiles overlap (160 in large images) are lost.
-
-    Args:
-        images: files, folders, or patterns in quotes.
-    """
-    predict("ssd300", images, options)
-
-
-def predict(model: str, images: tuple[Path, ...], options: PredictOptions, **more: str) -> None:
-    """Write what a trained network says of each image."""
     if not images:
         raise InputError("no images given: name files, folders, or patterns in quotes")
     path, experiment = options.record or records.shipped(model), _experiment(model)
     paths = pictures(images)
+    more = {"encoder_weights": options.encoder_weights} if model == "unet" else {}
     chosen, network = experiment.load(path, options.weights, **more)
     if chosen.model != model:
         raise InputError(f"{path}: a record of {chosen.model}, not of {model}; give another")
-    faults = 0
-    for done in experiment.predict_files(paths, chosen, network, options.to):
-        faulty = isinstance(done, InputError)
-        faults += faulty
-        print(done, file=sys.stderr if faulty else sys.stdout)
+    targets, faults = outputs(paths, options.to, experiment.ENDINGS), 0
+    for number, (picture, own) in enumerate(targets.items()):
+        try:
+            contents = experiment.look(chosen, network, picture, number)
+        except InputError as fault:
+            print(fault, file=sys.stderr)
+            faults += 1
+            continue
+        for target, content in zip(own, contents, strict=True):
+            write_atomically(target, content)
+            print(target)
     if faults:
         raise InputError(f"{faults} of {len(paths)} images cannot be read; the others are done")
 
@@ -273,24 +239,15 @@ def compare(
 
 def commands(recipe: str | None = None) -> dict[str, dict[str, Callable] | Callable]:
     """All commands; those that train take their defaults from the recipe and the profile."""
-    trainers = {"unet": train_unet, "faster-rcnn": train_faster_rcnn, "ssd300": train_ssd300}
-    predictors = {
-        "unet": predict_unet,
-        "faster-rcnn": predict_faster_rcnn,
-        "ssd300": predict_ssd300,
-    }
+    own = {name: settings.recipe(name, recipe) for name in settings.REPORT}
     return {
         "data": {"lgg": data_lgg, "gtsdb": data_gtsdb},
         "train": {
-            name: partial(
-                command, settings=settings.recipe(name, recipe), options=RunOptions(recipe)
-            )
-            for name, command in trainers.items()
+            name: partial(train, chosen=chosen, options=RunOptions(recipe))
+            for name, chosen in own.items()
         },
         "evaluate": evaluate,
-        "predict": {
-            name: partial(command, options=PredictOptions()) for name, command in predictors.items()
-        },
+        "predict": {name: partial(predict, name, options=PredictOptions()) for name in own},
     }
 
 
@@ -334,21 +291,16 @@ def _recipe_in(arguments: list[str]) -> str | None:
     return next(iter(joined + follows), None)
 
 
-def _experiment(model: str) -> ModuleType:
+def _experiment(model: Any, record: str = "") -> ModuleType:
     """Imported late, so that --help and the other question's runs start at once."""
+    if model not in [*settings.REPORT]:
+        known = ", ".join(settings.REPORT)
+        raise InputError(f"{record}: its model is {reprlib.repr(model)}; known are {known}")
     if model == SegmentationSettings.model:
         from hw3.segmentation import experiment
     else:
         from hw3.detection import experiment
     return experiment
-
-
-def _experiment_of(record: RunRecord) -> ModuleType:
-    model = record.settings.get("model")
-    if model not in [*settings.REPORT]:
-        fault = f"its model is {reprlib.repr(model)}; known are {', '.join(settings.REPORT)}"
-        raise InputError(f"record {record.name}: {fault}")
-    return _experiment(model)
 
 
 def _group(name: str, entry: Callable | dict[str, Callable]) -> Callable:

@@ -24,12 +24,9 @@ def vgg16_features(weights: str, width: float = 1.0) -> nn.Sequential:
 
     Args:
         weights: "imagenet" (the original Oxford weights), "random" (He initialisation, drawn from
-            torch's global generator), or the path of a safetensors or state-dict file with keys
+            torch's global generator), or a safetensors or state-dict file with keys
             `features.N.weight` or `N.weight`; a `classifier` in it is not read.
         width: share of VGG16's channels; published weights fit 1 alone.
-
-    Raises:
-        InputError: if the weights cannot be fetched or read, or do not fit.
     """
     channels = [size if size == "M" else round(width * size) for size in cfgs["D"]]
     features = make_layers(channels, batch_norm=False)

@@ -13,8 +13,8 @@ import time
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from glob import glob
 from itertools import islice
 from pathlib import Path, PureWindowsPath
@@ -34,6 +34,7 @@ DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError,
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile decompresses others without bound
 PARTS = {"TrainIJCNN2013", "TestIJCNN2013"}  # of GTSDB, published beside the whole
 DAY = 24 * 60 * 60
+UNFINISHED = ".hw3-unfinished-"  # nobody else's files have such names
 PAGES = 1000  # of a TIFF that are looked at: where the list of them is damaged, it may be a ring
 PREDICTED_RGB = (213, 94, 0)
 """What is predicted is drawn in this into a user's pictures; the figures have it, too."""
@@ -66,22 +67,14 @@ class InputError(Exception):
     """Input that cannot be used. The message names the file, the field and the remedy."""
 
 
-def download(url: str, path: Path, *, sha256: str | None = None, size: int | None = None) -> Path:
+def download(url: str, path: Path, *, sha256: str | None = None) -> Path:
     """Fetch `url` to `path`, resuming what an earlier call left in `<path>.part`.
 
     A `path` that exists is only checked. Without `sha256` the one found is printed, to be noted.
 
     Raises:
         InputError: if the transfer keeps breaking off or the server refuses (`.part` stays), or
-            the content has not `size` bytes, not `sha256`, or is no zip as `path` has it (it goes).
-
-    Example:
-        A file that is there already is only checked, whatever its address:
-
-        >>> size = (folder / "readme.txt").write_text("LGG")
-        >>> download("https://data.example/readme.txt", folder / "readme.txt", size=size + 1)
-        Traceback (most recent call last):
-        hw3.data.InputError: https://data.example/readme.txt as ...: 3 bytes instead of 4; ...
+            the content has not `sha256`, or is no zip as `path` has it (it goes).
     """
     part = path.with_suffix(f"{path.suffix}.part")
     file = path if path.exists() else part
@@ -89,8 +82,7 @@ def download(url: str, path: Path, *, sha256: str | None = None, size: int | Non
         if file == part:
             path.parent.mkdir(parents=True, exist_ok=True)
             _fetch(url, part)
-        found, digest = file.stat().st_size, file_sha256(file)
-        faults = [f"{found} bytes instead of {size}"] if size not in (None, found) else []
+        digest, faults = file_sha256(file), []
         if sha256 is not None and sha256.lower() != digest:
             faults.append(f"SHA-256 {digest} instead of {sha256}")
         if path.suffix == ".zip" and not zipfile.is_zipfile(file):
@@ -155,32 +147,26 @@ def _transfer(url: str, part: Path, have: int) -> None:
 
 
 def unpack(archive: Path, folder: Path, dataset: str, *, max_bytes: int = 8 * 2**30) -> Path:
-    """Lay a data set out as `folder / dataset`, once, whole or not at all; nothing else is written.
+    """Lay a data set out as `folder / dataset`, once, whole or not at all; return `folder`.
 
-    Args:
-        archive: a zip that holds a folder `dataset`, at its top or up to two levels below.
-        folder: where to.
-        dataset: the data set's own folder, `kaggle_3m` or `FullIJCNN2013`.
-        max_bytes: to which all of the archive may unpack.
-
-    Returns:
-        `folder`.
+    The zip holds a folder `dataset`, at its top or two levels below; nothing else is written.
 
     Raises:
         InputError: if the archive is no whole zip, does not hold the data set (what it holds is
-            named), is too large, or has a member that would leave the folder, is a link or device,
-            or has the name of another; or if a `dataset` of another origin is there.
+            named), unpacks to more than `max_bytes`, or has a member that would leave the folder,
+            is a link or has the name of another; or if a `dataset` of another origin is there.
     """
     target, note = folder / dataset, folder / dataset / ".archive-sha256"
     try:
         digest = file_sha256(archive)
         if not os.path.lexists(target):
-            sweep(folder)
             with zipfile.ZipFile(archive) as opened:
                 _refuse_hostile(archive, opened.infolist(), max_bytes)
                 _refuse_lost(archive, opened)
                 members = _members(archive, opened, dataset)
-                _extract(opened, members, target, digest)
+                with whole_folder(target) as staging:
+                    _extract(opened, members, staging)
+                    (staging / note.name).write_text(digest)
         if note.is_file() and note.read_text() == digest:
             return folder
     except (*DAMAGED, OSError) as error:
@@ -190,26 +176,15 @@ def unpack(archive: Path, folder: Path, dataset: str, *, max_bytes: int = 8 * 2*
     raise InputError(f"{target} is there already, and not from {archive}: {remedy}")
 
 
-def _extract(
-    opened: zipfile.ZipFile, members: dict[Path, zipfile.ZipInfo], target: Path, digest: str
-) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=target.parent, prefix=".unpacking-") as temporary:
-        staging = Path(temporary) / target.name
-        for name, member in tqdm(members.items(), "unpacking", disable=None, leave=False):
-            path = staging / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with opened.open(member) as source, open(path, "xb") as file:
-                shutil.copyfileobj(source, file)  # never more than the declared size
-                size = file.tell()
-            if size != member.file_size or (size == 0 and _is_picture(path)):
-                raise ValueError(f"{str(name)!r} is not whole")  # its size and CRC may be zeroed
-        (staging / ".archive-sha256").write_text(digest)
-        try:
-            staging.rename(target)
-        except OSError:
-            if not target.exists():  # else another process was first: its note will be compared
-                raise
+def _extract(opened: zipfile.ZipFile, members: dict[Path, zipfile.ZipInfo], folder: Path) -> None:
+    for name, member in tqdm(members.items(), "unpacking", disable=None, leave=False):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with opened.open(member) as source, open(path, "xb") as file:
+            shutil.copyfileobj(source, file)  # never more than the declared size
+            size = file.tell()
+        if size != member.file_size or (size == 0 and _is_picture(path)):
+            raise ValueError(f"{str(name)!r} is not whole")  # its size and CRC may be zeroed
 
 
 def _refuse_hostile(archive: Path, members: list[zipfile.ZipInfo], max_bytes: int) -> None:
@@ -415,11 +390,8 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
 def pictures(paths: Sequence[Path]) -> list[Path]:
     """The pictures among what a user names: files, folders, and patterns such as `photos/*.png`.
 
-    Masks of LGG and what systems leave in folders are left out, which one printed line says; so is
-    what in a folder or by a pattern does not have the name of a picture.
-
-    Raises:
-        InputError: if something is not there, or nothing is left.
+    Left out, which one printed line says, are masks of LGG, what systems leave in folders, and what
+    in a folder or by a pattern does not have the name of a picture. InputError if nothing is left.
     """
     kept, left = [], []
     for path in map(expanded, paths):
@@ -456,11 +428,7 @@ def _few(names: Sequence[str]) -> str:
 
 
 def outputs(paths: Sequence[Path], folder: Path, endings: Sequence[str]) -> dict[Path, list[Path]]:
-    """Where the results of a user's files go: `<stem><ending>` in `folder`, for each of the files.
-
-    Raises:
-        InputError: if a result would overwrite one of the files, or another's result.
-    """
+    """Where results go, `<stem><ending>` in `folder`; InputError if one would overwrite."""
     folder = expanded(folder)
     first: dict[str, Path] = {}
     for path in paths:
@@ -484,7 +452,7 @@ def expanded(path: str | Path) -> Path:
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a neighbour, flush it to the disk, rename it over `path`; InputError if it fails."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f"{UNFINISHED}{os.getpid()}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         sweep(path.parent)
@@ -501,13 +469,28 @@ def write_atomically(path: Path, content: bytes) -> None:
             partial.unlink(missing_ok=True)
 
 
+@contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """A folder to fill, which then becomes `target`; not at all if it fails, once if two do it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    sweep(target.parent)
+    with TemporaryDirectory(prefix=UNFINISHED, dir=target.parent) as temporary:
+        folder = Path(temporary) / target.name
+        folder.mkdir()
+        yield folder
+        try:
+            folder.rename(target)
+        except OSError:
+            if not target.exists():  # else another process was first
+                raise
+
+
 def sweep(folder: Path) -> None:
     """Remove what calls that died more than a day ago left half done in the folder."""
-    for path in folder.glob("*"):
-        if re.fullmatch(r"\.unpacking-.*|.*\.\d+\.partial", path.name):
-            with suppress(OSError):
-                if time.time() - path.stat().st_mtime > DAY:
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for path in folder.glob(f"{UNFINISHED}*"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > DAY:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def file_sha256(path: Path) -> str:

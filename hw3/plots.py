@@ -96,28 +96,26 @@ def slices_with_masks(
 
 
 def architecture(model: UNetVGG16, size: int) -> Figure:
-    """Figure 1.3: the network's levels with shapes and parameters, read off the model itself.
-
-    Args:
-        model: measured with one forward pass.
-        size: side of the input in pixels.
-    """
-    shapes, levels = _output_shapes(model, size), len(model.encoder)
+    """Figure 1.3: the network's levels with shapes, for images of this side, and parameters."""
+    image = torch.zeros(1, 3, size, size, device=model.mean.device)
+    shapes = [tuple(features.shape[1:]) for features in model.encode(image)]
+    levels = len(shapes)
     with report_style():
         figure, axes = plt.subplots(figsize=(5, 6))
         for depth, block in enumerate(model.encoder):
-            _level(axes, 0, -depth, f"VGG16 block {depth + 1}", shapes[block], block)
+            _level(axes, 0, -depth, f"VGG16 block {depth + 1}", shapes[depth], block)
             if depth:
                 _arrow(axes, (0.5, 0.67 - depth), (0.5, 0.33 - depth), "max pool")
         for depth, level in enumerate(reversed(model.decoder)):
-            _level(axes, 1.6, -depth, f"decoder {depth + 1}", shapes[level], level)
+            shape = (level[0].out_channels, *shapes[depth][1:])
+            _level(axes, 1.6, -depth, f"decoder {depth + 1}", shape, level)
             _arrow(axes, (1.02, -depth), (1.58, -depth))
             axes.text(1.3, 0.05 - depth, "skip", ha="center", color=MUTED, fontsize=9)
             if depth:
                 _arrow(axes, (2.1, 0.33 - depth), (2.1, 0.67 - depth), "upsample × 2")
         turn = "angle,angleA=0,angleB=90"
         _arrow(axes, (1.02, 1 - levels), (2.1, 1.67 - levels), "upsample × 2", turn)
-        _level(axes, 1.6, 1, "1 × 1 convolution", shapes[model.head], model.head)
+        _level(axes, 1.6, 1, "1 × 1 convolution", (1, size, size), model.head)
         _arrow(axes, (2.1, 0.33), (2.1, 0.67))
         axes.set(xlim=(-0.05, 2.9), ylim=(0.6 - levels, 1.4))
         axes.set_axis_off()
@@ -140,16 +138,10 @@ def curves(runs: dict[str, RunRecord]) -> Figure:
     return figure
 
 
-def evaluation(
-    dataset: LggDataset, indices: Sequence[int], probabilities: np.ndarray, threshold: float = 0.5
-) -> Figure:
-    """Figure 1.5: slices with the true outline and the predicted one, in the order given.
+def evaluation(dataset: LggDataset, indices: Sequence[int], probabilities: np.ndarray) -> Figure:
+    """Figure 1.5: n slices with their outlines, true and predicted.
 
-    Args:
-        dataset: the data set.
-        indices: of n slices.
-        probabilities: (n, height, width) at native resolution.
-        threshold: above it, a pixel is called tumour.
+    `probabilities` are (n, height, width), at native resolution.
     """
     rows, columns = -(-len(indices) // 5), 5
     with report_style():
@@ -157,7 +149,7 @@ def evaluation(
         for axes in grid.flat:
             axes.set_axis_off()
         for axes, index, probability in zip(grid.flat, indices, probabilities, strict=False):
-            truth, predicted = dataset.native_masks[index], probability > threshold
+            truth, predicted = dataset.native_masks[index], probability > 0.5
             height, width = truth.shape
             show_image(axes, dataset.images[index], _verdict(*count_pixels(predicted, truth)))
             axes.images[0].set_extent((-0.5, width - 0.5, height - 0.5, -0.5))
@@ -231,18 +223,12 @@ def boxes(
     image_ids: Sequence[int],
     detections: list[dict[str, Any]],
     score_threshold: float = 0.5,
-    columns: int = 2,
 ) -> Figure:
     """Figures 2.11, 2.15: true boxes in green, predicted ones in red, named and scored.
 
-    Args:
-        dataset: holds the images.
-        image_ids: to show.
-        detections: in COCO's results format, of any images.
-        score_threshold: those below it are left out.
-        columns: images beside each other.
+    `detections` are in COCO's results format; those of other images or lower scores are left out.
     """
-    rows = max(1, -(-len(image_ids) // columns))
+    columns, rows = 2, max(1, -(-len(image_ids) // 2))
     with report_style():
         size = {"figsize": (WIDTH, 3.9 / columns * rows), "dpi": PHOTO_DPI}
         figure, grid = plt.subplots(rows, columns, squeeze=False, **size)
@@ -290,27 +276,8 @@ def found_tumour(image: np.ndarray, probability: np.ndarray) -> Figure:
 
 def _legend(figure: Figure, lines: dict[str, dict[str, str]]) -> None:
     handles = [Line2D([], [], label=name, **style) for name, style in lines.items()]
-    figure.legend(
-        handles=handles, loc="outside lower center", ncols=len(lines), labelcolor="linecolor"
-    )
-
-
-def _output_shapes(model: UNetVGG16, size: int) -> dict[torch.nn.Module, tuple[int, ...]]:
-    shapes: dict[torch.nn.Module, tuple[int, ...]] = {}
-
-    def note(module: torch.nn.Module, _inputs: object, output: torch.Tensor) -> None:
-        shapes[module] = tuple(output.shape[1:])
-
-    parts, training = [*model.encoder, *model.decoder, model.head], model.training
-    hooks = [part.register_forward_hook(note) for part in parts]
-    try:
-        with torch.inference_mode():
-            model.eval()(torch.zeros(1, 3, size, size, device=model.mean.device))
-    finally:
-        model.train(training)
-        for hook in hooks:
-            hook.remove()
-    return shapes
+    where = {"loc": "outside lower center", "ncols": len(lines)}
+    figure.legend(handles=handles, labelcolor="linecolor", **where)
 
 
 def _level(

@@ -38,13 +38,7 @@ PACKAGES = ("torch", "torchvision", "albumentations", "accelerate", "numpy")
 
 @dataclass
 class RunRecord:
-    """One run. The order of the fields is the order of the keys in the file.
-
-    Example:
-        >>> record = RunRecord(name="unet", settings={"epochs": 2}, data={"kind": "real"}, seed=0)
-        >>> record.settings["epochs"], record.schema, record.history
-        (2, 1, [])
-    """
+    """One run. The order of the fields is the order of the keys in the file."""
 
     name: Annotated[str, Field(pattern=NAME)]
     settings: dict[str, Any]
@@ -54,7 +48,7 @@ class RunRecord:
     seed: int
     schema: Literal[1] = 1
     key: str = ""
-    """Hash by which the run is found again, see `run_key`."""
+    """SHA-256 of settings, data and version, by which the run is found again."""
     command: str = ""
     commit: str = ""
     versions: dict[str, str] = field(default_factory=dict)
@@ -106,14 +100,10 @@ _READER = TypeAdapter(RunRecord)
 
 
 def start(name: str, settings: Settings, weights: str, data: dict[str, Any]) -> RunRecord:
-    """A record without results yet.
+    """A record without results yet, whose files are named after `name` and a key.
 
-    Args:
-        name: of the run; its files are named after it.
-        settings: of the run.
-        weights: how the network starts, a name or a file. A file is recorded by name and content,
-            never by a path on somebody's machine.
-        data: for the record; `fingerprint` is part of the key.
+    `weights` is how the network starts, a name or a file. A file is recorded by name and content,
+    never by a path on somebody's machine.
     """
     if not re.fullmatch(NAME, name):
         raise InputError(f"name is {name!r}: choose letters, digits and . _ + -")
@@ -125,26 +115,17 @@ def start(name: str, settings: Settings, weights: str, data: dict[str, Any]) -> 
             raise InputError(f"weights: {path} is no file; give one, or what --help lists")
         known = {"start": path.name, "start_sha256": file_sha256(path)}
         chosen |= {name: path.name for name, value in chosen.items() if value == weights}
-    key = run_key([chosen, known], data["fingerprint"])
+    content = [RunRecord.schema, __version__, [chosen, known], data["fingerprint"]]
+    key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return RunRecord(name, chosen, data, settings.seed, key=key, weights=known, **provenance())
 
 
-def run_key(settings: Any, fingerprint: str) -> str:
-    """SHA-256 over settings, the data's fingerprint, and this package's version."""
-    content = json.dumps([RunRecord.schema, __version__, settings, fingerprint], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()
-
-
 def load(path: Path) -> RunRecord:
-    """Read one record.
-
-    Raises:
-        InputError: if the file is no record, or of another schema version.
+    """Read one record; an InputError if the file is none, or of another schema version.
 
     Example:
         >>> record = RunRecord("unet", settings={"epochs": 2}, data={}, seed=0)
-        >>> path = record.save(folder / "unet.json")
-        >>> load(path).settings
+        >>> load(record.save(folder / "unet.json")).settings
         {'epochs': 2}
     """
     remedy = "give the JSON file that train wrote"
@@ -160,13 +141,6 @@ def shipped(model: str) -> Path:
     """The record of the run whose weights come with this package; they lie beside it.
 
     It has no history, results or evidence; those are in the book's record of the same name.
-
-    Raises:
-        InputError: if no weights of this model come with it.
-
-    Example:
-        >>> load(shipped("faster-rcnn")).settings["model"]
-        'faster-rcnn'
     """
     path = WEIGHTS / f"{model.replace('-', '_')}.json"
     if not path.exists():
@@ -241,11 +215,7 @@ def trained(model: nn.Module, weights: Path, accelerator: Accelerator) -> nn.Mod
 
 
 def settings_of(record: RunRecord, *kinds: type[Chosen]) -> Chosen:
-    """The settings of a record, as the model they were: what a network is built from.
-
-    Raises:
-        InputError: if the record is of another network, or of a version with other settings.
-    """
+    """A record's settings as the model they were, to build its network; or an InputError."""
     chosen = dict(record.settings)
     model = chosen.pop("model", None)
     kind = next((own for own in kinds if own.model == model), None)
@@ -288,7 +258,8 @@ def hardware() -> dict[str, Any]:
 
 def _dumps(value: Any, depth: int = 0) -> str:
     """JSON with one line a key for three levels, and everything deeper on its key's line."""
-    if not isinstance(value, dict | list) or not value or depth == 3 or _is_plain_list(value):
+    flat = isinstance(value, list) and not any(isinstance(own, dict | list) for own in value)
+    if not isinstance(value, dict | list) or not value or depth == 3 or flat:
         return json.dumps(value, allow_nan=False, ensure_ascii=False)
     pad = " " * (depth + 1)
     if isinstance(value, list):
@@ -301,10 +272,6 @@ def _dumps(value: Any, depth: int = 0) -> str:
         ]
     opening, closing = "[]" if isinstance(value, list) else "{}"
     return f"{opening}\n" + ",\n".join(body) + f"\n{' ' * depth}{closing}" + "\n" * (depth == 0)
-
-
-def _is_plain_list(value: Any) -> bool:
-    return isinstance(value, list) and not any(isinstance(item, dict | list) for item in value)
 
 
 def _command() -> str:

@@ -1,8 +1,7 @@
 """What a run is: its settings, the two recipes, and the four profiles that say how large.
 
 A recipe is a named set of settings, `report` or `ours`. A profile chooses the data (simulated or
-real) and the size. Three environment variables are read here and nowhere else: `HW3_PROFILE`,
-`HW3_DATA` and `HW3_RUNS`.
+real) and the size. Three environment variables decide: `HW3_PROFILE`, `HW3_DATA` and `HW3_RUNS`.
 """
 
 import os
@@ -24,8 +23,6 @@ from hw3.data import InputError, expanded
 
 NAMED_WEIGHTS = ("coco", "imagenet", "simulated", "random")
 """What a network can start from besides a file."""
-FOLDS = 5
-"""Parts of the patients, each of which is tested once."""
 # Bounds keep what a record of unknown origin says from filling the memory.
 Count = Annotated[int, Field(gt=0, le=10**6)]
 Channels = Annotated[int, Field(gt=0, le=2048)]
@@ -63,12 +60,7 @@ class Settings(BaseModel):
             raise InputError(told(error)) from None
 
     def but(self, /, **changes: Any) -> Self:
-        """These settings with some changed, checked again.
-
-        Example:
-            >>> REPORT["unet"].but(epochs=3).epochs
-            3
-        """
+        """These settings with some changed, checked again."""
         return type(self)(**(self.model_dump() | changes))
 
 
@@ -93,7 +85,7 @@ class SegmentationSettings(Settings):
     crop_size: Side | None = None
     """Side of the random crops that are trained on; None for whole slices."""
     crops: Count | None = None
-    """Crops an epoch, of training slices drawn at random; None for one of each."""
+    """Crops an epoch, of training slices drawn at random; None for as many as there are slices."""
     encoder_weights: str = "imagenet"
     """What the frozen VGG16 has, "imagenet", "random", or a safetensors or state-dict file."""
     decoder_channels: tuple[Channels, Channels, Channels, Channels] = (256, 128, 64, 32)
@@ -232,6 +224,14 @@ OURS: dict[str, Settings] = {
 """One run from the weights that come with the package (detectors) or ImageNet's (U-Net)."""
 RECIPES = {"report": REPORT, "ours": OURS}
 
+_SMOKE = {
+    "weights": "random",
+    "split": "random",
+    "width": 0.0625,
+    "crops": 8,
+    "epochs": 2,
+    "batch_size": 4,
+}
 SMOKE = Profile(
     name="smoke",
     simulated=True,
@@ -251,24 +251,8 @@ SMOKE = Profile(
             "epochs": 2,
             "batch_size": 8,
         },
-        "faster-rcnn": {
-            "weights": "random",
-            "split": "random",
-            "width": 0.0625,
-            "fpn_channels": 16,
-            "crop_size": 96,
-            "crops": 8,
-            "epochs": 2,
-            "batch_size": 4,
-        },
-        "ssd300": {
-            "weights": "random",
-            "split": "random",
-            "width": 0.0625,
-            "crops": 8,
-            "epochs": 2,
-            "batch_size": 4,
-        },
+        "faster-rcnn": _SMOKE | {"fpn_channels": 16, "crop_size": 96},
+        "ssd300": _SMOKE,
     },
 )
 SAMPLE = Profile(
@@ -337,15 +321,12 @@ def active() -> Profile:
 
 
 def recipe(model: str, name: str | None = None, full: str = "ours") -> Settings:
-    """The settings of a recipe in the active profile.
+    """The settings of a recipe in the active profile; an InputError if it has none.
 
     Args:
         model: unet, faster-rcnn or ssd300.
         name: report or ours. If it is not given, `full` with real data and ours with simulated.
         full: the recipe of profile full.
-
-    Raises:
-        InputError: if there is no such recipe, or `report` is wanted at a reduced size.
 
     Example:
         >>> os.environ["HW3_PROFILE"] = "full"
@@ -356,11 +337,12 @@ def recipe(model: str, name: str | None = None, full: str = "ours") -> Settings:
     name = name or ("ours" if profile.simulated else full)
     if name not in RECIPES:
         raise InputError(f"recipe is {name}: choose {' or '.join(RECIPES)}")
+    if model not in REPORT:
+        raise InputError(f"model is {model}: choose {' or '.join(REPORT)}")
     if name == "report" and profile.simulated:
         remedy = "set HW3_PROFILE=full, or choose ours"
-        raise InputError(
-            f"recipe is report, but profile {profile.name} is a reduced ours: {remedy}"
-        )
+        fault = f"recipe is report, but profile {profile.name} is a reduced ours"
+        raise InputError(f"{fault}: {remedy}")
     return RECIPES[name][model].but(**profile.sizes.get(model, {}))
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from functools import partial
+from numbers import Integral
 from statistics import fmean
 from typing import Any
 
@@ -10,7 +11,7 @@ from hw3 import records
 from hw3.detection import ap
 from hw3.detection.gtsdb import GROUPS
 from hw3.records import RunRecord
-from hw3.settings import Profile, active
+from hw3.settings import active
 
 STATISTICS: dict[str, Callable[[str], Callable]] = {
     "ap50": lambda _: ap.mean_average_precision,
@@ -73,13 +74,8 @@ def seeds(runs: Sequence[RunRecord], key: str, name: str = "") -> str:
 def over_seeds(runs: Sequence[RunRecord], key: str) -> dict[str, tuple[float, list[float]]]:
     """Scores of a detector: means over its runs, with 95 % intervals over runs and images.
 
-    Args:
-        runs: one or more, that differ in their seed.
-        key: of their results, see `STATISTICS`.
-
-    Returns:
-        Value and [low, high] by threshold, class or size, or by "" for a single score; without
-        those that a run does not have.
+    By threshold, class or size, or by "" for a single score, as the `key` of results has it (see
+    `STATISTICS`); without those that a run does not have.
     """
     values = [_by_name(run.results.get(key)) for run in runs]
     names = [name for name in values[0] if None not in [own.get(name) for own in values]]
@@ -98,25 +94,20 @@ def with_interval(value: float, interval: Sequence[float], form: str = ".3f") ->
 
 
 def differences(columns: dict[str, dict[str, Any]]) -> Markdown:
-    """A table of the settings in which runs differ.
-
-    Args:
-        columns: each run's settings under its title; what one does not have is a dash.
-    """
+    """A table of the settings in which runs, by title, differ; what one does not have is a dash."""
     texts = [{name: _listed(value) for name, value in own.items()} for own in columns.values()]
     names = dict.fromkeys(name for own in texts for name in own)
     rows = [[name, *(own.get(name) for own in texts)] for name in names]
     return table(["setting", *columns], [row for row in rows if len(set(row[1:])) > 1])
 
 
-def environment(profile: Profile | None = None) -> Markdown:
-    """What this page ran on: profile (the active one), data, versions, hardware."""
-    profile, found = profile or active(), records.provenance()
+def environment() -> Markdown:
+    """What this page ran on: the active profile, data, versions, hardware."""
+    profile, found = active(), records.provenance()
     versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
     data = "simulated" if profile.simulated else "real"
-    return Markdown(
-        f"Profile **{profile.name}** ({data} data) on {_device(found['hardware'])}; {versions}."
-    )
+    device = _device(found["hardware"])
+    return Markdown(f"Profile **{profile.name}** ({data} data) on {device}; {versions}.")
 
 
 def provenance(record: RunRecord) -> Markdown:
@@ -191,4 +182,4 @@ def _shown(cell: Any) -> str:
         return "–"
     if isinstance(cell, float):
         return f"{cell:.4f}"
-    return f"{cell:,}" if isinstance(cell, int) else str(cell).replace("|", r"\|")
+    return f"{cell:,}" if isinstance(cell, Integral) else str(cell).replace("|", r"\|")

@@ -21,14 +21,14 @@ from dataclasses import dataclass
 from glob import escape
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import broadcast, gather_object, send_to_device
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from hw3.data import InputError, write_atomically
@@ -46,19 +46,13 @@ SampleKey = tuple[int, int]
 """Epoch and index, which a data set needs to know to return one augmented sample."""
 
 
-class Samples(Protocol):
-    """A map-style data set. Samples are dictionaries and hold at least "id", a string."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, key: SampleKey) -> dict[str, Any]: ...
-
-
 @dataclass
 class Task:
     """What is trained, on what, and how one step goes."""
 
     model: nn.Module
-    samples: Samples
+    samples: Dataset[dict[str, Any]]
+    """Map-style, by `SampleKey`; a sample holds at least "id", a string."""
     step: Callable[[nn.Module, dict[str, Any]], dict[str, Tensor]]
     """Takes the model and a batch, and returns "loss" and what else is to be summed or averaged."""
     after_epoch: Callable[[nn.Module, int], dict[str, Any]] | None = None
@@ -97,27 +91,25 @@ def fit(
         work), what `step` returned (integers summed, others averaged), what `after_epoch` did.
 
     Raises:
-        FloatingPointError: at the first loss that is not finite, with the batch's ids, or after
-            an epoch whose last step has ruined the weights.
+        FloatingPointError: at the first loss that is not finite, or after an epoch whose last step
+            has ruined the weights.
         Interrupted: after SIGINT or SIGTERM, once the state is saved.
-        InputError: if the checkpoint is damaged, belongs to another run, or has no key; if a
-            process that loads data has died or hangs.
+        InputError: for a checkpoint that is damaged or another run's; if a loading process dies.
 
     Example:
         Fit y = 2 x from a slope of 0. The loss is 4 before the first step.
 
         >>> from hw3.settings import REPORT
         >>> model = nn.Linear(1, 1, bias=False)
-        >>> nn.init.zeros_(model.weight).item()
-        0.0
+        >>> _ = nn.init.zeros_(model.weight)
         >>> samples = {(0, index): {"id": str(index), "x": torch.ones(1)} for index in range(4)}
         >>> def step(model, batch):
         ...     return {"loss": (model(batch["x"]) - 2 * batch["x"]).square().mean()}
         >>> settings = REPORT["unet"].but(epochs=1, batch_size=4, learning_rate=0.5)
         >>> history = fit(Task(model, samples, step), settings, make_accelerator())
         epoch 1/1  learning_rate 0.5  seconds ...  loss 4
-        >>> history[0]["samples"], round(model.weight.item(), 3)
-        (4, 0.5)
+        >>> round(model.weight.item(), 3)
+        0.5
     """
     run = _Run(task, settings, accelerator, checkpoint, key)
     with _signals_noted() as interrupted, _loader_faults_told(), run.progress() as bar:
@@ -147,16 +139,8 @@ def fit(
 def make_accelerator(mixed_precision: str = "auto") -> Accelerator:
     """Accelerate's object for the device at hand: CPU, one GPU, or one of several processes.
 
-    Args:
-        mixed_precision: "no", "bf16", "fp16", or "auto": the best that a GPU has, "no" on a CPU.
-
-    Raises:
-        InputError: if this process has used another precision before, or the device has it not.
-
-    Example:
-        >>> accelerator = make_accelerator()
-        >>> accelerator.num_processes, accelerator.process_index
-        (1, 0)
+    "auto" is the best precision that a GPU has, "no" on a CPU. An InputError if the device has not
+    what is asked for, or this process has used another before.
     """
     if mixed_precision == "auto":
         gpu = torch.cuda.is_available()
@@ -174,11 +158,7 @@ def make_accelerator(mixed_precision: str = "auto") -> Accelerator:
 
 
 def accelerator_to_predict(mixed_precision: str) -> Accelerator:
-    """As `make_accelerator`, for a run that was trained elsewhere: fp16 gives way on a CPU.
-
-    Args:
-        mixed_precision: of the run's settings.
-    """
+    """As `make_accelerator`, for a run that was trained elsewhere: fp16 gives way on a CPU."""
     lacking = mixed_precision == "fp16" and _cpu_alone()
     return make_accelerator("auto" if lacking else mixed_precision)
 
@@ -189,19 +169,12 @@ def processes() -> PartialState:
 
 
 def _cpu_alone() -> bool:
-    """Whether there is no CUDA GPU; accelerate, unless told, then lets each process run alone.
-
-    Apple's GPUs have no float64, in which losses are summed, so that the CPU is taken there.
-    """
+    """Whether there is no CUDA GPU; Apple's have no float64, in which losses are summed."""
     return not torch.cuda.is_available()
 
 
 def _keep_freed_memory() -> None:
-    """Let this process keep the memory of freed tensors for the next ones.
-
-    glibc gives large blocks back to the system and asks for them again, a page at a time, which
-    slows every step on a CPU.
-    """
+    """Let glibc keep freed tensors' memory, which it would ask for again a page at a time."""
     if platform.libc_ver()[0] == "glibc":
         allocator = ctypes.CDLL(None)
         allocator.mallopt(_M_MMAP_MAX, 0)
@@ -211,11 +184,7 @@ def _keep_freed_memory() -> None:
 def epoch_batches(count: int, batch_size: int, seed: int, epoch: int) -> list[list[SampleKey]]:
     """The whole epoch's batches in order: a seeded permutation, without the last incomplete batch.
 
-    Dropping the remainder keeps every step's gradient over equally many samples; which samples
-    are left out changes with the epoch.
-
-    Raises:
-        InputError: if there are fewer samples than one batch takes, or a batch takes none.
+    Every step's gradient is over equally many samples; which are left out changes each epoch.
     """
     if not 1 <= batch_size <= count:
         raise InputError(f"batch_size is {batch_size}: choose 1 to the {count} training samples")
@@ -227,15 +196,9 @@ def epoch_batches(count: int, batch_size: int, seed: int, epoch: int) -> list[li
 def map_in_order(
     function: Callable[[Any], list], items: Sequence, accelerator: Accelerator
 ) -> list:
-    """Apply `function` to this process's share of `items` and join all results in order.
+    """Apply `function`, which returns a list, to this process's share of `items`; join all.
 
-    Every item is seen by exactly one process, however many there are, so that counts add up to
-    those of a single process.
-
-    Args:
-        function: takes one item and returns a list of results that can be pickled.
-        items: the same on every process.
-        accelerator: knows the processes.
+    Every item is seen by exactly one process, so that counts add up to those of a single one.
     """
     rank, world = accelerator.process_index, accelerator.num_processes
     own = [(i, function(items[i])) for i in range(rank, len(items), world)]
@@ -270,9 +233,8 @@ class _Run:
             raise InputError("key is empty: name the run whose state the checkpoint keeps")
         self.task, self.settings, self.accelerator = task, settings, accelerator
         self.checkpoint, self.key = checkpoint, key
-        self.steps_an_epoch = len(
-            epoch_batches(len(task.samples), settings.batch_size, settings.seed, 0)
-        )
+        first = epoch_batches(len(task.samples), settings.batch_size, settings.seed, 0)
+        self.steps_an_epoch = len(first)
         optimizer, self.scheduler = _optimizer(task.model, settings, self.steps_an_epoch)
         self.model, self.optimizer = accelerator.prepare(task.model, optimizer)
         self.history: list[dict[str, Any]] = []
@@ -366,7 +328,9 @@ class _Run:
             self._save()
             self.saved = time.perf_counter()
         if stop:
-            raise Interrupted(_how_to_resume(self.checkpoint))
+            kept = f"state saved in {self.checkpoint}. Run the same command again to go on."
+            lost = "nothing was saved, since no checkpoint was asked for"
+            raise Interrupted(f"stopped; {kept if self.checkpoint else lost}")
 
     def _reset(self) -> None:
         self.steps, self.seconds, self.waiting, self.device_seconds = 0, 0.0, 0.0, 0.0
@@ -405,7 +369,11 @@ class _Run:
                 log(f"{other}: of other settings or another version, left aside", self.accelerator)
 
     def _resume(self, checkpoint: Path) -> None:
-        state = _read_checkpoint(checkpoint)
+        content = checkpoint.read_bytes()
+        if hashlib.sha256(content[32:]).digest() != content[:32]:
+            fault = "damaged, or no checkpoint of hw3"
+            raise InputError(f"{checkpoint}: {fault}; delete it to start over")
+        state = torch.load(BytesIO(content[32:]), map_location="cpu", weights_only=True)
         if state["key"] != self.key:
             fault = "belongs to a run with other settings or data"
             raise InputError(f"{checkpoint}: {fault}; delete it to start over")
@@ -426,11 +394,8 @@ class _Run:
         return {name: self.accelerator.reduce(own, "sum") for name, own in self.sums.items()}
 
     def _stateful(self) -> dict[str, Any]:
-        parts = {
-            "optimizer": self.optimizer,
-            "scheduler": self.scheduler,
-            "scaler": self.accelerator.scaler,
-        }
+        parts = {"optimizer": self.optimizer, "scheduler": self.scheduler}
+        parts |= {"scaler": self.accelerator.scaler}
         return {name: part for name, part in parts.items() if part is not None}
 
 
@@ -445,14 +410,6 @@ def _optimizer(
         return optimizer, None
     total = settings.epochs * steps
     return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=total)
-
-
-def _read_checkpoint(path: Path) -> dict[str, Any]:
-    content = path.read_bytes()
-    digest, state = content[:32], content[32:]
-    if hashlib.sha256(state).digest() != digest:
-        raise InputError(f"{path}: damaged, or no checkpoint of hw3; delete it to start over")
-    return torch.load(BytesIO(state), map_location="cpu", weights_only=True)
 
 
 def _other_states(checkpoint: Path) -> list[Path]:
@@ -545,12 +502,6 @@ def _signals_noted() -> Iterator[threading.Event]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def _how_to_resume(checkpoint: Path | None) -> str:
-    if checkpoint is None:
-        return "stopped; nothing was saved, since no checkpoint was asked for"
-    return f"stopped; state saved in {checkpoint}. Run the same command again to go on."
 
 
 def log(line: str, accelerator: Accelerator) -> None:

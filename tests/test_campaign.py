@@ -145,7 +145,6 @@ EXACT = {  # every damage can be noticed: another result than the whole file's i
     "deflated strip": (picture, "deflate", NOISE, False),
     **{f"zip of {name}": (archive, name) for name in ("kaggle_3m", "FullIJCNN2013")},
     **{f"kept {name}": (brains, f"cache/*/{name}") for name in ("images.npy", "index.json")},
-    "kept fingerprint": (roads, ".fingerprint.json"),
     "checkpoint": (checkpoint, "run.pt"),
 }
 KINDS: dict[str, tuple[Callable[..., Case], ...]] = EXACT | {

@@ -107,7 +107,7 @@ def test_whole_download_prints_its_hash_and_is_not_fetched_again(server, path, c
     assert download(server.url + "whole", path).read_bytes() == CONTENT
     assert SHA256 in capsys.readouterr().out
     assert list(path.parent.iterdir()) == [path]
-    download(server.url + "whole", path, sha256=SHA256.upper(), size=len(CONTENT))
+    download(server.url + "whole", path, sha256=SHA256.upper())
     with pytest.raises(InputError, match=f"delete {re.escape(str(path))}"):
         download(server.url + "whole", path, sha256="0" * 64)
     assert path.exists() and len(server.requests) == 1
@@ -125,7 +125,7 @@ def test_part_is_kept_and_the_next_call_resumes(server, path) -> None:
     kept = path.with_name("data.zip.part").read_bytes()
     assert 16_000 < len(kept) <= 20_000 and kept == CONTENT[: len(kept)]
     assert not path.exists()
-    download(server.url + "whole", path, sha256=SHA256, size=len(CONTENT))
+    download(server.url + "whole", path, sha256=SHA256)
     assert path.read_bytes() == CONTENT
     assert server.requests[-1] == ("whole", f"bytes={len(kept)}-")
 
@@ -140,8 +140,7 @@ def test_what_a_call_left_and_awkward_servers_are_coped_with(server, path, name)
 
 
 def test_wrong_content_is_deleted(server, path) -> None:
-    wrong = {"sha256": "0" * 64, "size": 7}
-    fault = f"{len(CONTENT)} bytes instead of 7, SHA-256 {SHA256} instead of {'0' * 64}"
+    wrong, fault = {"sha256": "0" * 64}, f"SHA-256 {SHA256} instead of {'0' * 64}"
     for name, expected, complaint in (("whole", wrong, fault), ("page", {}, "not a zip file")):
         with pytest.raises(InputError, match=complaint):
             download(server.url + name, path, **expected)
@@ -324,18 +323,18 @@ def test_two_that_unpack_at_once_agree(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_what_dead_calls_left_is_cleared_after_a_day(tmp_path: Path) -> None:
-    old = [".unpacking-abc", "a.json.123.partial", "lgg-1.77.partial"]
-    kept = ["film.partial", "b.json.124.partial", ".unpacking-new", "a.json"]
+    own = data.UNFINISHED
+    old, kept = [f"{own}abc", f"{own}123-a.json"], ["dump.1.partial", f"{own}new", "a.json"]
     for name in (*old, *kept):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_bytes(b"")
-    for name in (*old, "film.partial", "a.json"):
+    for name in (*old, "dump.1.partial", "a.json"):
         os.utime(tmp_path / name, (0, time.time() - 25 * 3600))
     data.write_atomically(tmp_path / "c.json", b"")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, "c.json"])
-    os.utime(tmp_path / ".unpacking-new", (0, 0))
+    os.utime(tmp_path / f"{own}new", (0, 0))
     unpack(archive_of(tmp_path, ROADS), tmp_path, "roads")
-    assert not (tmp_path / ".unpacking-new").exists()
+    assert not (tmp_path / f"{own}new").exists()
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch) -> None:

@@ -5,12 +5,14 @@ import shutil
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from torchvision.models.detection import fasterrcnn_resnet50_fpn, ssd300_vgg16
 
@@ -58,7 +60,7 @@ def test_the_record_follows_from_its_evidence(finished, dataset, runs, model_nam
     weights = record.weights_in(runs)
     assert record.name == model_name and not model.training
     assert record.settings == {"model": model_name} | SETTINGS[model_name].model_dump(mode="json")
-    assert experiment.settings_of(record) == SETTINGS[model_name]
+    assert records.settings_of(record, *experiment.KINDS) == SETTINGS[model_name]
     assert record.weights == {"start": "random", "sha256": records.file_sha256(weights)}
     assert (record.data["kind"], record.data["images"]) == ("simulated", 6)
     assert record.data["split"] == gtsdb.split(dataset.image_ids, "random", 0)
@@ -218,21 +220,20 @@ def test_files_of_ones_own_get_detections_and_a_picture(
     cv2.imwrite(str(road), dataset.image(2)[..., ::-1])
     cv2.imwrite(str(small), np.random.default_rng(0).integers(256, size=(90, 70), dtype=np.uint8))
     text.write_text("not an image")
-    path, folder = record.weights_in(runs).with_suffix(".json"), tmp_path / "found"
+    path = record.weights_in(runs).with_suffix(".json")
     loaded = experiment.load(path)
-    found = list(experiment.predict_files([road, text, small], *loaded, folder))
-    assert isinstance(fault := found.pop(2), InputError) and "text.png" in str(fault)
-    names = ["road_signs.json", "road_boxes.png", "small_signs.json", "small_boxes.png"]
-    assert found == [folder / name for name in names]
+    with pytest.raises(InputError, match=r"text\.png"):
+        experiment.look(*loaded, text)
+    (found, picture), (_, grey) = (experiment.look(*loaded, file) for file in (road, small))
     signs = experiment.to_coco(0, experiment.detect(SETTINGS[model_name], model, dataset.image(2)))
-    assert json.loads(found[0].read_text()) == [
+    assert json.loads(found) == [
         own | {"file_name": "road.png", "group": GROUPS[own["category_id"] - 1]} for own in signs
     ]
-    picture, grey = cv2.imread(str(found[1])), cv2.imread(str(found[3]))
-    assert (picture[..., ::-1] != dataset.image(2)).any() and grey.shape == (90, 70, 3)
+    picture, grey = (Image.open(BytesIO(content)) for content in (picture, grey))
+    assert (np.array(picture) != dataset.image(2)).any() and grey.size == (70, 90)
     monkeypatch.setattr(experiment, "DRAWN_SCORE", 1.1)
-    _, bare = experiment.predict_files([road], *loaded, folder)
-    assert (cv2.imread(str(bare))[..., ::-1] == dataset.image(2)).all()
+    _, bare = experiment.look(*loaded, road)
+    assert (np.array(Image.open(BytesIO(bare))) == dataset.image(2)).all()
     with pytest.raises(InputError, match="no such weights file"):
         experiment.load(path, tmp_path / "none.safetensors")
 
@@ -271,6 +272,7 @@ def test_the_report_starts_from_coco(tmp_path, monkeypatch, model_name, build, f
     words = ["--recipe", "report", "--weights", str(tmp_path / "coco.pth"), "--data", str(roads)]
     words += ["--epochs", "1", "--batch-size", "2", "--runs", str(tmp_path)]
     assert main(["train", model_name, *words]) == 0
+    assert main(["train", model_name, *words]) == 0  # found again, its network built anew
     record = records.load(next(tmp_path.glob(f"{model_name}-*.json")))
     assert (record.settings["weights"], record.settings["crops"]) == ("coco.pth", None)
     assert record.settings["frozen_blocks"] == 2 and record.results

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,7 @@ import pytest
 import safetensors.torch
 import tifffile
 import torch
+from PIL import Image
 
 import ship_weights
 from hw3 import records, training
@@ -220,18 +222,19 @@ def test_files_of_ones_own_get_a_mask_and_an_overlay(finished, weights, tiny_lgg
     image = tifffile.imread(source)
     cv2.imwrite(str(grey), np.random.default_rng(0).integers(256, size=(50, 70), dtype=np.uint8))
     loaded = experiment.load(weights.with_suffix(".json"))
-    paths = experiment.predict_files([source, grey], *loaded, tmp_path / "masks")
     mask, overlay, grey_mask, grey_overlay = (
-        cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in paths
+        np.array(Image.open(BytesIO(content)))
+        for path in (source, grey)
+        for content in experiment.look(*loaded, path)
     )
     assert (mask.shape, grey_mask.shape, grey_overlay.shape) == ((64, 64), (50, 70), (50, 70, 3))
     small = cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA)
     expected = experiment.predict(finished[1], small[None], (64, 64))[0] > 0.5
     np.testing.assert_array_equal(mask, 255 * expected)
-    differs = (overlay[..., ::-1] != image).any(axis=2)
+    differs = (overlay != image).any(axis=2)
     assert expected.any() == differs.any() and not differs[~expected].any()
     assert not differs[cv2.erode(expected.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0].any()
-    assert (overlay[..., ::-1][differs] == PREDICTED_RGB).all()
+    assert (overlay[differs] == PREDICTED_RGB).all()
 
 
 def test_weights_are_shipped_without_their_encoder(finished, weights, tmp_path) -> None:

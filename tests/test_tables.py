@@ -6,7 +6,6 @@ import pytest
 from hw3 import records, tables
 from hw3.detection import ap
 from hw3.records import RunRecord
-from hw3.settings import FULL
 
 CPU = {"device": "CPU, Example 9000 (AVX2)", "count": 4}
 
@@ -139,9 +138,9 @@ def test_the_environment_names_profile_data_versions_and_hardware(monkeypatch) -
     found = {"versions": {"python": "3.12.1", "torch": "2.9.0"}, "hardware": CPU}
     monkeypatch.setattr(records, "provenance", lambda: found)
     ends = "on 4 threads of a CPU, Example 9000 (AVX2); python 3.12.1, torch 2.9.0."
-    assert tables.environment(FULL) == f"Profile **full** (real data) {ends}"
-    monkeypatch.setenv("HW3_PROFILE", "smoke")
-    assert tables.environment() == f"Profile **smoke** (simulated data) {ends}"
+    for profile, data in (("full", "real"), ("smoke", "simulated")):
+        monkeypatch.setenv("HW3_PROFILE", profile)
+        assert tables.environment() == f"Profile **{profile}** ({data} data) {ends}"
 
 
 def test_hours_are_those_of_all_runs_and_a_command_has_an_option_a_line(record) -> None:

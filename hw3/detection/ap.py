@@ -76,9 +76,8 @@ def match(
         for entry in truths
         for (x1, y1, x2, y2), label in zip(entry["boxes_xyxy"], entry["labels"], strict=True)
     )
-    boxes = _boxes(
-        (number[d["image_id"]], d["category_id"], d["score"], tuple(d["bbox"])) for d in detections
-    )
+    rows = ((d["image_id"], d["category_id"], d["score"], tuple(d["bbox"])) for d in detections)
+    boxes = _boxes((number[image_id], *row) for image_id, *row in rows)
     boxes = boxes[np.lexsort((boxes["image"], -boxes["score"]))]
     kept = np.zeros(len(boxes), dtype=bool)
     found = np.full((len(SIZE_GROUPS), len(iou_thresholds), len(boxes)), -1)
@@ -97,10 +96,7 @@ def match(
 def precision_recall(
     matches: Matches, label: int, iou_threshold: float = 0.5, size_group: str = "all"
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Precision, recall and score, (m,) each, when the best 1, 2, ..., m detections are kept.
-
-    Recall is nan where there is no truth.
-    """
+    """Precision, recall (nan without truths) and score, (m,) each, of the best 1, ..., m."""
     detections, hit, truths = _counted(matches, label, iou_threshold, size_group)
     recall = np.cumsum(hit) / (len(truths) or np.nan)
     return np.cumsum(hit) / np.arange(1, len(hit) + 1), recall, detections["score"]
@@ -169,41 +165,24 @@ def mean_average_precision(
     """Mean of `average_precision`, with its options, over those labels for which it is defined.
 
     With the threshold None, the mean over all thresholds that were matched at.
-
-    Example:
-        The sign of label 1 is found, that of label 2 is not; 3 and 4 are not defined.
-
-        >>> signs = [[0, 0, 20, 20], [100, 0, 120, 20]]
-        >>> truths = [{"image_id": 7, "boxes_xyxy": signs, "labels": [1, 2]}]
-        >>> found = [{"image_id": 7, "category_id": 1, "bbox": [0, 0, 20, 20], "score": 0.9}]
-        >>> round(float(mean_average_precision(match(truths, found))), 3)
-        0.5
     """
     if iou_threshold is None:
-        each = [
-            mean_average_precision(matches, t, labels, **options) for t in matches.iou_thresholds
-        ]
-        return np.mean(each, axis=0)
+        at = partial(mean_average_precision, matches, labels=labels, **options)
+        return np.mean([at(threshold) for threshold in matches.iou_thresholds], axis=0)
     return _mean([average_precision(matches, k, iou_threshold, **options) for k in labels])
 
 
 def share_found(
     matches: Matches, size_group: str = "all", weights: np.ndarray | None = None
 ) -> np.ndarray:
-    """Share of the signs that some detection of their label finds, at any score.
+    """Share of the signs that some detection of their label finds, at any score; nan if none.
 
-    At the lowest IoU threshold that was matched at; labels are not averaged, but pooled.
-
-    Args:
-        matches: of all images.
-        size_group: all, small, medium, large: of the signs that count.
-        weights: (..., images) int, how often each image counts; once by default.
-
-    Returns:
-        (...) float in [0, 1], nan (undefined) where there is no sign.
+    At the lowest IoU threshold that was matched at; labels are not averaged, but pooled. For the
+    arguments see `average_precision`.
     """
     inside = _inside(matches.truths, size_group)
-    found = inside & np.isin(np.arange(len(matches.truths)), matches.found[0, 0])
+    lowest = matches.found[0, matches.iou_thresholds.argmin()]
+    found = inside & np.isin(np.arange(len(matches.truths)), lowest)
     weights = np.ones(len(matches.image_ids), dtype=int) if weights is None else weights
     image = matches.truths["image"]
     signs = weights[..., image[inside]].sum(axis=-1)
@@ -217,17 +196,7 @@ def bootstrap(
     resamples: int = 1000,
     seed: int = 0,
 ) -> list[float] | None:
-    """The interval that `pooled` gives for one run.
-
-    Example:
-        Of two images, one is perfect and one is missed: resamples score 0, 0.5 and 1.
-
-        >>> signs = {"boxes_xyxy": [[0, 0, 20, 20]], "labels": [1]}
-        >>> truths = [{"image_id": 1} | signs, {"image_id": 2} | signs]
-        >>> found = [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 20, 20], "score": 0.9}]
-        >>> [round(bound, 3) for bound in bootstrap(match(truths, found), resamples=100)]
-        [0.0, 1.0]
-    """
+    """The interval that `pooled` gives for one run."""
     other = None if against is None else [against]
     return pooled([matches], statistic, other, resamples, seed)[1]
 
@@ -239,14 +208,14 @@ def pooled(
     resamples: int = 1000,
     seed: int = 0,
 ) -> tuple[float, list[float] | None]:
-    """Mean of a score over runs (seeds, splits, folds), with one 95 % percentile interval.
+    """Mean of a score over runs (seeds, splits, folds) with one 95 % percentile interval.
 
     Each resample draws runs with replacement, and from all their images as many as there are
     (Efron 1979). An image comes with every run that was tested on it. A run scores as copies of
     its images would, but for the order of equal scores in an image.
 
     Args:
-        runs: of one recipe.
+        runs: one or more.
         statistic: `statistic(matches, weights=weights)` gives a value for each row of weights
             (draws, images). Where it is nan (undefined) the run is left out of the mean.
         against: another recipe's runs on the same images, in the same order. Value and interval
@@ -256,9 +225,6 @@ def pooled(
 
     Returns:
         The value, nan if it is undefined; [low, high], None if it is undefined in all resamples.
-
-    Raises:
-        InputError: if there is no run, or a pair was tested on different images.
     """
     others = [None] * len(runs) if against is None else against
     if not runs or len(others) != len(runs):
@@ -279,19 +245,13 @@ def pooled(
     return float(mean[0]), _interval(mean[1:])
 
 
-def scores(matches: Matches, resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
-    """All scores of the records, each with its 95 % interval as `<key>_interval`.
+def scores(matches: Matches, resamples: int = 1000) -> dict[str, Any]:
+    """All scores of the records, each with a 95 % interval `<key>_interval`; None if undefined.
 
-    Args:
-        matches: at `IOU_THRESHOLDS`.
-        resamples: as in `pooled`, and so is `seed`.
-
-    Returns:
-        `ap50`, `ap` (mean over thresholds), `ap_by_threshold` ("0.50" ...), `ap50_by_class`,
-        `ap50_by_size`, and `competition` (GTSDB's own); None for what is undefined.
+    They are `ap50`, `ap` (mean over thresholds), `ap_by_threshold` ("0.50" ...), `ap50_by_class`,
+    `ap50_by_size`, and `competition` (GTSDB's own).
     """
-    generator = np.random.default_rng(seed)
-    weights = _draws(generator, len(matches.image_ids), resamples)
+    weights = _draws(np.random.default_rng(0), len(matches.image_ids), resamples)
     of_label = partial(average_precision, matches, weights=weights)
     mean = partial(mean_average_precision, matches, weights=weights)
     by_threshold = {f"{t:.2f}": mean(t) for t in matches.iou_thresholds}
@@ -380,10 +340,7 @@ def _rows(boxes: np.ndarray) -> dict[tuple[int, int], list[int]]:
 def _match_greedily(iou: np.ndarray, ignored: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     """(size groups, thresholds, n): the truth that each detection takes of those left, or -1.
 
-    Args:
-        iou: (n, g), best score first.
-        ignored: (size groups, g) bool, truths that are taken only if no other will do.
-        thresholds: (thresholds,).
+    `iou` is (n, g), best score first; `ignored` (size groups, g) are taken if no other will do.
     """
     limits = np.minimum(thresholds, 1 - 1e-10)[:, None]
     free = np.ones((len(ignored), len(limits), iou.shape[1]), dtype=bool)
@@ -403,6 +360,8 @@ def _check(truths: list[dict], detections: list[dict], image_ids: dict[int, int]
     faults = []
     if len(image_ids) != len(truths) or not truths:
         faults.append("truths: give each image once, and one at least")
+    if unknown := {label for entry in truths for label in entry["labels"]} - {*LABELS}:
+        faults.append(f"truths: labels {sorted(unknown)} are not 1-4")
     for index, d in enumerate(detections):
         numbers = [*d.get("bbox", ()), d.get("score", np.nan)]
         if d.get("image_id") not in image_ids:

@@ -75,15 +75,10 @@ def find_errors(matches: Matches) -> Errors:
 
 
 def mend(matches: Matches, errors: Errors, kind: str) -> Matches:
-    """The matches of a detector that does not make this kind of error.
+    """The matches, at IoU 0.5 alone, of a detector that does not make this kind of error.
 
     The best detection with a wrong group or place for a sign that nothing found is put right; the
     other errors are taken away. Missed signs are taken out of the truths.
-
-    Args:
-        matches: matched at an IoU of 0.5, among others; the result keeps that threshold alone.
-        errors: of these matches.
-        kind: one of `KINDS`.
     """
     found, truths, detections = _found(matches).copy(), matches.truths, matches.detections.copy()
     if kind == "missed":
@@ -106,9 +101,9 @@ def mend(matches: Matches, errors: Errors, kind: str) -> Matches:
 
 
 def costs(matches: Matches, errors: Errors) -> dict[str, float]:
-    """What each kind costs: mean AP at IoU 0.5 without it, minus mean AP as it is.
+    """What each kind costs: mean AP at IoU 0.5 without it, minus mean AP as it is; or nan.
 
-    Kinds do not add up to what the AP lacks: errors hide one another. nan if AP is undefined.
+    Kinds do not add up to what the AP lacks: errors hide one another.
     """
     measured = mean_average_precision(matches, FOREGROUND)
     return {

@@ -1,7 +1,7 @@
 """Question 2 from data to record: prepare, train, detect, score, find again, predict."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated, Any, Self
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from hw3 import __version__, records, training
 from hw3.backbones import WEIGHTS, load_weights
-from hw3.data import PREDICTED_RGB, InputError, outputs, read_picture, write_atomically
+from hw3.data import PREDICTED_RGB, InputError, read_picture
 from hw3.detection import ap, gtsdb
 from hw3.detection.gtsdb import GROUPS, GtsdbDataset
 from hw3.detection.models import Detections, build_faster_rcnn, build_ssd300, predict, total_loss
@@ -25,9 +25,9 @@ from hw3.records import RunRecord, check_weights, checked, keep, trained
 from hw3.settings import DetectionSettings, FasterRcnnSettings, Profile, SsdSettings, data_folder
 from hw3.simulated.roads import simulate_gtsdb
 
-MODELS: dict[str, type[DetectionSettings]] = {
-    own.model: own for own in (FasterRcnnSettings, SsdSettings)
-}
+KINDS = (FasterRcnnSettings, SsdSettings)
+ENDINGS = ("_signs.json", "_boxes.png")
+"""Of the files that `look` fills."""
 DRAWN_SCORE = 0.5
 """Score from which a detection is drawn into a picture of one's own."""
 MAX_GRADIENT_NORM = 5.0
@@ -104,8 +104,7 @@ def prepare(
 
     Example:
         >>> from hw3.settings import SMOKE
-        >>> dataset = prepare(SMOKE)
-        >>> len(dataset), dataset.kind
+        >>> len(prepare(SMOKE)), prepare(SMOKE).kind
         (10, 'simulated')
     """
     folder = data_folder()
@@ -135,14 +134,6 @@ def run(
 ) -> tuple[RunRecord, nn.Module]:
     """Train and score, or find the same run finished in `folder`, or go on where it stopped.
 
-    Args:
-        settings: `FasterRcnnSettings` or `SsdSettings`.
-        dataset: all images.
-        folder: for the record, the weights and the checkpoint.
-        name: of the record; the model's if not given.
-        note: a remark on the data, kept in the record.
-        workers: processes that load data, see `hw3.training.fit`.
-
     Returns:
         The record, and the trained model in evaluation mode.
 
@@ -167,7 +158,8 @@ def run(
     weights = _start_weights(settings)
     record = records.start(name or settings.model, settings, weights, data)
     if finished := records.finished(record, folder):
-        return finished, trained(build(settings), record.weights_in(folder), accelerator)
+        kept = record.weights_in(folder)
+        return finished, trained(build(settings, str(kept)), kept, accelerator)
 
     torch.manual_seed(settings.seed)
     samples = CropSamples(dataset, split["train"], settings)
@@ -237,11 +229,7 @@ def evidence(
     image_ids: Sequence[int],
     accelerator: Accelerator,
 ) -> dict[str, list]:
-    """Truths and detections of these images, in the forms that `hw3.detection.ap.match` takes.
-
-    Detections are rounded (to 0.01 pixels and four digits of score): what is scored is what is
-    kept.
-    """
+    """Truths and detections as `ap.match` takes them, rounded: what is scored is what is kept."""
     number = {image_id: index for index, image_id in enumerate(dataset.image_ids)}
 
     def detect_one(image_id: int) -> list[dict[str, Any]]:
@@ -278,11 +266,7 @@ def to_coco(image_id: int, found: Detections) -> list[dict[str, Any]]:
 
 
 def derive_results(record: RunRecord) -> dict[str, Any]:
-    """Every entry of `record.results`, computed anew from `record.evidence`.
-
-    Raises:
-        InputError: if the evidence is faulty, or not that of the images in the record's split.
-    """
+    """Every entry of `record.results`, from the evidence; InputError if that is not the split's."""
     evidence, data = checked(record, Evidence, "evidence"), checked(record, Data, "data")
     tested = [truth.image_id for truth in evidence.truths]
     found = {detection.image_id for detection in evidence.detections}
@@ -298,19 +282,15 @@ def headline(record: RunRecord) -> str:
 
 
 def predict_evidence(record: RunRecord, source: str, weights: Path) -> dict[str, Any]:
-    """The evidence of a record, predicted anew on the real data in `source`.
-
-    Raises:
-        InputError: if the data or the weights are not those of the record.
-    """
+    """A record's evidence, predicted anew; InputError if data or weights are not the record's."""
     check_weights(record, weights)
     dataset = gtsdb.read_gtsdb(gtsdb.fetch_gtsdb(source, data_folder()))
     data = checked(record, Data, "data")
     if dataset.fingerprint != data.fingerprint:
         raise InputError(f"{source}: these are not the data of record {record.name}")
-    settings = settings_of(record)
+    settings = records.settings_of(record, *KINDS)
     accelerator = training.accelerator_to_predict(settings.mixed_precision)
-    model = trained(build(settings), weights, accelerator)
+    model = trained(build(settings, str(weights)), weights, accelerator)
     return evidence(settings, model, dataset, data.split.test, accelerator)
 
 
@@ -321,61 +301,29 @@ def load(path: Path, weights: Path | None = None) -> tuple[DetectionSettings, nn
         path: of the record of the run that made the weights, see also `hw3.records.shipped`.
         weights: safetensors file; the one beside the record if not given.
 
-    Raises:
-        InputError: for weights of another run.
-
     Example:
         >>> settings, model = load(records.shipped("faster-rcnn"))
         >>> settings.backbone, model.training
         ('vgg16-fpn', False)
     """
     record, weights = records.load(path), weights or path.with_suffix(".safetensors")
-    settings = settings_of(record)
+    settings = records.settings_of(record, *KINDS)
     check_weights(record, weights)
-    model = build(settings)
+    model = build(settings, str(weights))
     load_weights(model, weights)
     return settings, model.eval().to(training.processes().device)
 
 
-def predict_files(
-    paths: Sequence[Path], settings: DetectionSettings, model: nn.Module, folder: Path
-) -> Iterator[Path | InputError]:
-    """Find signs in image files, one at a time.
-
-    Args:
-        paths: colour images of any size. SSD300 loses signs that are wider than the overlap of its
-            tiles, see `hw3.detection.tiles`: no tile holds them whole.
-        settings: from `load`.
-        model: from `load`.
-        folder: for `<stem>_signs.json` (all detections) and `<stem>_boxes.png` (those with a score
-            of at least `DRAWN_SCORE`).
-
-    Yields:
-        Each file written, and for an image that cannot be read the reason.
-
-    Raises:
-        InputError: for what would be overwritten.
-    """
-    targets = outputs(paths, folder, ("_signs.json", "_boxes.png"))
-    for number, path in enumerate(paths):
-        try:
-            image = read_picture(path)
-        except InputError as fault:
-            yield fault
-            continue
-        found = to_coco(number, detect(settings, model, image))
-        for detection in found:
-            detection |= {"file_name": path.name, "group": GROUPS[detection["category_id"] - 1]}
-        sure = [detection for detection in found if detection["score"] >= DRAWN_SCORE]
-        contents = (json.dumps(found, indent=1).encode(), _drawn(image, sure))
-        for target, content in zip(targets[path], contents, strict=True):
-            write_atomically(target, content)
-            yield target
-
-
-def settings_of(record: RunRecord) -> DetectionSettings:
-    """The settings of a record, as the model they were; an InputError if no detector's."""
-    return records.settings_of(record, *MODELS.values())
+def look(
+    settings: DetectionSettings, model: nn.Module, path: Path, number: int = 0
+) -> tuple[bytes, ...]:
+    """All signs in a picture as JSON, and the sure ones drawn as PNG; see `ENDINGS`."""
+    image = read_picture(path)
+    found = to_coco(number, detect(settings, model, image))
+    for detection in found:
+        detection |= {"file_name": path.name, "group": GROUPS[detection["category_id"] - 1]}
+    sure = [detection for detection in found if detection["score"] >= DRAWN_SCORE]
+    return json.dumps(found, indent=1).encode(), _drawn(image, sure)
 
 
 def _start_weights(settings: DetectionSettings) -> str:

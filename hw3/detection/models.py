@@ -6,7 +6,7 @@ returns its losses (`total_loss`), in evaluation mode detections (`predict`).
 
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +33,6 @@ from hw3.data import InputError
 from hw3.detection.gtsdb import GROUPS
 from hw3.detection.tiles import TILE, Detections, merge, tile_origins, to_numpy
 
-Detector = TypeVar("Detector", bound=nn.Module)
 CLASSES = len(GROUPS) + 1
 SCORE_THRESHOLD = 0.05
 """Detections below it are not returned."""
@@ -68,9 +67,9 @@ def build_faster_rcnn(
     Args:
         backbone: ResNet50's stages (strides 4 to 32) make the pyramid, or VGG16's conv3_3, conv4_3
             and conv5_3 (strides 4 to 16); one more level is pooled from the coarsest.
-        weights: "coco" (torchvision's whole detector), "imagenet" (its backbone), "random", or
-            the path of a file with either; see `OUTPUTS`. ResNet50's BatchNorm is frozen, as in
-            torchvision, unless it starts at random or with a file of a detector that trained it.
+        weights: "coco" (torchvision's whole detector), "imagenet" (its backbone), "random", or a
+            file with either; see `OUTPUTS`. ResNet50's BatchNorm is frozen, as in torchvision,
+            unless it starts at random or with a file of a detector that trained it.
         image_size: (shortest side, bound of the longest) to resize to; None: native pixels.
         width: share of the backbone's channels and of the box head's 1024. Below 1, VGG16 gets
             BatchNorm, without which it hardly trains from random weights.
@@ -79,12 +78,7 @@ def build_faster_rcnn(
         rois_per_image: proposals drawn from an image for the box head's loss.
         proposals: best proposals of a training image, of which those are drawn.
 
-    Raises:
-        InputError: if settings contradict each other, or the weights cannot be had or do not fit.
-
     Example:
-        A sixteenth of the box head's 1024 channels, four labels and the background:
-
         >>> model = build_faster_rcnn(backbone="vgg16-fpn", weights="random", width=1 / 16)
         >>> model.roi_heads.box_predictor.cls_score
         Linear(in_features=64, out_features=5, bias=True)
@@ -125,21 +119,8 @@ def build_ssd300(
 ) -> "SSD300":
     """SSD300 on VGG16 (Liu et al. 2016), with the default boxes of torchvision's ssd300_vgg16.
 
-    It resizes any image to 300x300; a 300-pixel tile (`hw3.detection.tiles`) stays as it is.
-
-    Args:
-        weights: as for `build_faster_rcnn`.
-        width: share of the channels; below 1 with BatchNorm, as in `build_faster_rcnn`.
-        frozen_blocks: how many of VGG16's five blocks, from the first, are not trained.
-        mining: where the loss looks for the hardest background, see `SSD300.compute_loss`.
-
-    Raises:
-        InputError: if the weights cannot be had or do not fit.
-
-    Example:
-        >>> model = build_ssd300(weights="random", width=1 / 16)
-        >>> model.transform.min_size, model.head.classification_head.num_columns
-        ((300,), 5)
+    It resizes any image to 300x300; a 300-pixel tile (`hw3.detection.tiles`) stays as it is. The
+    arguments are those of `build_faster_rcnn`; `mining` see `SSD300.compute_loss`.
     """
     whole = _detector_state(weights, ssd.SSD300_VGG16_Weights.COCO_V1, width)
     features = vgg16_features("random" if whole else weights)
@@ -168,10 +149,7 @@ def build_ssd300(
 
 
 class SSD300(ssd.SSD):
-    """torchvision's SSD, whose overlapping tiles can share their first layers.
-
-    Its loss can learn from images without a sign, too.
-    """
+    """torchvision's SSD; tiles can share its first layers, and empty images can teach it."""
 
     mining: Literal["image", "batch"] = "image"
 
@@ -184,16 +162,9 @@ class SSD300(ssd.SSD):
     ) -> dict[str, Tensor]:
         """torchvision's loss, with the hardest background of each image, or of the whole batch.
 
-        Three background boxes count for each box on a sign. Where they come from the same image,
-        as in torchvision, an image without a sign adds nothing to the loss. Here the batch can
-        be handed on as one image with all the boxes, so that its false alarms count wherever
-        they are.
-
-        Args:
-            targets: one an image: boxes (g, 4) xyxy, labels (g,).
-            head_outputs: bbox_regression (n, d, 4) and cls_logits (n, d, classes).
-            anchors: one an image: default boxes (d, 4) xyxy.
-            matched_idxs: one an image: (d,), places in that image's targets, -1 for background.
+        Three background boxes count for each box on a sign. Where they come from the same image, as
+        in torchvision, an image without a sign adds nothing. Here the batch can be handed on as one
+        image with all the boxes, so that false alarms count wherever they are.
         """
         if self.mining == "batch":
             starts = accumulate((len(target["boxes"]) for target in targets), initial=0)
@@ -207,23 +178,12 @@ class SSD300(ssd.SSD):
         return super().compute_loss(targets, head_outputs, anchors, matched_idxs)
 
     def stem(self, images: Tensor) -> Tensor:
-        """VGG16's first three blocks, of images of any size, which are all local.
-
-        Args:
-            images: float (n, 3, height, width) in [0, 1].
-
-        Returns:
-            (n, channels, height / 4, width / 4), rounded down.
-        """
+        """VGG16's first three blocks of images in [0, 1] of any size; a quarter as large."""
         normalised = torch.stack([self.transform.normalize(image) for image in images])
         return self.backbone.features[:STEM](normalised.to(memory_format=torch.channels_last))
 
     def finish(self, features: Tensor) -> list[dict[str, Tensor]]:
-        """Detections in tiles, from their part of the stem's features (n, channels, 75, 75).
-
-        Returns:
-            As the whole model's, in the tiles' pixels.
-        """
+        """Detections in tiles, in their pixels, from their part of the stem's features."""
         x = self.backbone.features[STEM:](features)
         maps = [self.backbone.scale_weight.view(1, -1, 1, 1) * normalize(x)]
         for block in self.backbone.extra:
@@ -231,22 +191,14 @@ class SSD300(ssd.SSD):
             maps.append(x)
         sizes = [(TILE, TILE)] * len(features)
         tiles = ImageList(features.new_empty(len(features), 3, TILE, TILE), sizes)
-        return self.postprocess_detections(
-            self.head(maps), self.anchor_generator(tiles, maps), sizes
-        )
+        anchors = self.anchor_generator(tiles, maps)
+        return self.postprocess_detections(self.head(maps), anchors, sizes)
 
 
 def total_loss(model: nn.Module, images: list[Tensor], targets: list[dict[str, Tensor]]) -> Tensor:
     """torchvision's own loss of a model in training mode, the sum of its parts.
 
-    Args:
-        model: built here.
-        images: float (3, height, width) in [0, 1].
-        targets: one an image: boxes float (g, 4) xyxy, labels int64 (g,) from 1; g may be 0.
-
-    Raises:
-        InputError: with all boxes without area, of which the loss would not be finite, and all
-            labels of the background.
+    Boxes without area, of which it would not be finite, and background labels are an InputError.
     """
     faults = []
     for place, target in enumerate(targets):
@@ -275,8 +227,7 @@ def predict(model: nn.Module, image: Tensor) -> Detections:
 def _full_precision_outputs(*heads: nn.Module) -> None:
     """Let heads return float32 under mixed precision.
 
-    torchvision casts boxes to the type of the offsets that it adds to them, and bfloat16 has steps
-    of four pixels at 1000.
+    torchvision casts boxes to the type of offsets; bfloat16 has steps of 4 pixels at 1000.
     """
 
     def widen(_head: nn.Module, _inputs: object, outputs: Any) -> Any:
@@ -287,10 +238,7 @@ def _full_precision_outputs(*heads: nn.Module) -> None:
 
 
 class _FullPrecisionAnchors(AnchorGenerator):
-    """Anchors in float32 under mixed precision, for which `_full_precision_outputs` has a reason.
-
-    torchvision gives them the type of the feature maps.
-    """
+    """Anchors in float32, where torchvision gives them the type of the features."""
 
     def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
         return super().forward(image_list, [features.float() for features in feature_maps])
@@ -329,8 +277,7 @@ def _resnet50_fpn(
 ) -> BackboneWithFPN:
     """A pyramid with BatchNorm (Li et al. 2021) where the network's own is trained.
 
-    Without it a ResNet50 that started at random hands on features many times as large, and at a
-    high learning rate most of the box head falls silent.
+    Without it a ResNet50 from random weights falls silent at a high learning rate.
     """
     network = resnet50(norm_layer=norm_layer)
     if weights == "imagenet":
@@ -386,7 +333,7 @@ def _detector_state(weights: str, coco: WeightsEnum, width: float) -> dict[str, 
     return whole
 
 
-def _finished(model: Detector, whole: dict[str, Tensor] | None, weights: str) -> Detector:
+def _finished(model: nn.Module, whole: dict[str, Tensor] | None, weights: str) -> nn.Module:
     """The model with the weights of a whole detector, if there are any, in the faster layout."""
     if whole is not None:
         own = model.state_dict()

@@ -1,9 +1,9 @@
 """Training samples: crops around signs and anywhere, or whole images."""
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
+import albumentations
 import numpy as np
 import torch
 
@@ -11,9 +11,6 @@ from hw3.data import InputError
 from hw3.detection.gtsdb import GtsdbDataset
 from hw3.detection.tiles import TILE
 from hw3.settings import DetectionSettings, SsdSettings
-
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else the import asks the network
-import albumentations
 
 MIN_VISIBLE = 0.6
 """A box that keeps less than this share of its area is dropped, since what is left is no sign."""
@@ -113,11 +110,7 @@ def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
 def cut_boxes(
     boxes_xyxy: np.ndarray, window: tuple[int, int, int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes as they appear in a window of the image, but for those of which too little is left.
-
-    Args:
-        boxes_xyxy: (g, 4) in the image's pixels.
-        window: x1, y1, x2, y2 in the same.
+    """Boxes (g, 4) in a window x1, y1, x2, y2, but for those of which too little is left.
 
     Returns:
         (k, 4) float32 clipped boxes in the window's pixels, and (k,) indices of those kept.

@@ -1,10 +1,7 @@
 """Large images in overlapping tiles, and one list of detections from them.
 
-The terms are those of the `sahi` package (Akyon et al. 2022): the image is *sliced*, the slices
-*overlap*, and predictions are merged by a *match metric* (IoU) above a *match threshold*. sahi
-keeps boxes that a slice cuts and merges them with their neighbours, by default by intersection
-over the smaller box. Here the overlap exceeds the largest sign, so every sign lies whole in some
-tile, and a box that touches an inner border is dropped: it is a sign cut in two.
+The overlap exceeds the largest sign, so every sign lies whole in some tile, and a box that touches
+an inner border is dropped: it is a sign cut in two. (`sahi` merges such boxes; Akyon et al. 2022.)
 """
 
 from collections.abc import Iterator
@@ -38,10 +35,9 @@ bounds memory."""
 def tile_origins(
     height: int, width: int, tile: int = TILE, overlap: int = OVERLAP
 ) -> list[tuple[int, int]]:
-    """Upper left corners (x, y) of tiles that cover the image, row by row.
+    """Upper left corners (x, y) of tiles that cover the image, row by row, evenly overlapping.
 
-    Neighbours overlap by at least `overlap` pixels, evenly; an image smaller than a tile has one.
-    The last tiles may reach a few pixels beyond the image.
+    An image smaller than a tile has one; the last tiles may reach a few pixels beyond the image.
     """
 
     def starts(side: int) -> list[int]:
@@ -64,9 +60,8 @@ def predict_tiled(model: nn.Module, image: Tensor, batch_size: int = 8) -> Detec
     Example:
         >>> from hw3.detection.models import build_ssd300
         >>> model = build_ssd300(weights="random", width=1 / 16)
-        >>> found = predict_tiled(model, torch.zeros(3, 300, 600))
-        >>> sorted(found), found["boxes_xyxy"].shape[1:]
-        (['boxes_xyxy', 'labels', 'scores'], (4,))
+        >>> sorted(predict_tiled(model, torch.zeros(3, 300, 600)))
+        ['boxes_xyxy', 'labels', 'scores']
     """
     height, width = image.shape[1:]
     overlap = LARGE_OVERLAP if height * width > LARGE_PIXELS else OVERLAP
@@ -81,10 +76,7 @@ def predict_tiled(model: nn.Module, image: Tensor, batch_size: int = 8) -> Detec
 
 
 def _features(model: nn.Module, image: Tensor, origins: list[tuple[int, int]]) -> Iterator[Tensor]:
-    """The stem's features of each tile, cut from those of the image or of a whole row of tiles.
-
-    Overlapping tiles hold most pixels more than once: so the stem need not see them as often.
-    """
+    """The stem's features of each tile, cut from those of the image or of a row of tiles."""
     large = image[0, 0].numel() > LARGE_PIXELS
     for _, group in groupby(origins, lambda corner: corner[1] if large else None):
         corners = list(group)
@@ -107,14 +99,7 @@ def merge(
     image_size: tuple[int, int],
     tile: int = TILE,
 ) -> Detections:
-    """One list of detections in the image's pixels, best first.
-
-    Args:
-        tiles: detections of each tile, in its own pixels.
-        origins: (x, y) of each tile.
-        image_size: (height, width) of the image.
-        tile: side of the tiles.
-    """
+    """One list of detections in the image's pixels, best first, of those of tiles."""
     height, width = image_size
     parts = []
     for found, (x, y) in zip(tiles, origins, strict=True):

@@ -1,7 +1,7 @@
 """Question 1 from data to record: prepare, train, score, find again, predict."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated, Any, Literal, Self
@@ -16,7 +16,7 @@ from torch.nn.functional import interpolate
 
 from hw3 import __version__, records, training
 from hw3.backbones import load_state, read_state
-from hw3.data import PREDICTED_RGB, InputError, outputs, read_picture, write_atomically
+from hw3.data import PREDICTED_RGB, InputError, read_picture
 from hw3.records import RunRecord, check_weights, checked, keep, trained
 from hw3.segmentation import lgg
 from hw3.segmentation.lgg import LggDataset
@@ -28,6 +28,8 @@ from hw3.settings import Count, Profile, SegmentationSettings, data_folder
 from hw3.simulated.brains import simulate_lgg
 
 PARTS = ("train", "validation", "test")
+ENDINGS = ("_predicted.png", "_overlay.png")
+"""Of the files that `look` fills."""
 BATCH = 16
 """Slices predicted at once."""
 ENCODER_NORMS = "encoder_norms"
@@ -92,12 +94,11 @@ def prepare(
     Args:
         profile: decides between the two, and the sizes.
         source: real data from elsewhere, see `hw3.segmentation.lgg.fetch_lgg`.
-        settings: whose `image_size` slices are decoded to; the profile's recipe if not given.
+        settings: whose `image_size` slices are decoded to; the profile's if not given.
 
     Example:
         >>> from hw3.settings import SMOKE
-        >>> dataset = prepare(SMOKE)
-        >>> len(dataset), dataset.kind
+        >>> len(prepare(SMOKE)), prepare(SMOKE).kind
         (36, 'simulated')
     """
     folder = data_folder()
@@ -126,14 +127,6 @@ def run(
     workers: int | None = None,
 ) -> tuple[RunRecord, UNetVGG16]:
     """Train and score, or find the same run finished in `folder`, or go on where it stopped.
-
-    Args:
-        settings: of the run.
-        dataset: decoded at `settings.image_size`.
-        folder: for the record, the weights and the checkpoint.
-        name: of the record.
-        note: a remark on the data, kept in the record.
-        workers: processes that load data, see `hw3.training.fit`.
 
     Returns:
         The record, and the trained model in evaluation mode.
@@ -172,9 +165,8 @@ def run(
         lambda model, batch: train_step(model, batch, LOSSES[settings.loss]),
     )
     if len(split["validation"]):
-        task.after_epoch = lambda model, _epoch: {
-            "validation": validate(settings, model, dataset, split["validation"], accelerator)
-        }
+        part = (dataset, split["validation"], accelerator)
+        task.after_epoch = lambda model, _: {"validation": validate(settings, model, *part)}
     checkpoint = folder / f"{record.stem}.checkpoint.pt"
     record.history = training.fit(task, settings, accelerator, checkpoint, record.key, workers)
     _score(record, task.model, dataset, split, accelerator)
@@ -194,9 +186,8 @@ def train_step(model: nn.Module, batch: dict[str, Any], loss: Callable) -> dict[
     logits = model(to_unit_range(batch["image"]))
     with torch.no_grad():
         predicted, truth = logits > 0, mask > 0
-        counts = torch.stack(
-            [(predicted & truth).sum(), (predicted & ~truth).sum(), (~predicted & truth).sum()]
-        )
+        kinds = (predicted & truth, predicted & ~truth, ~predicted & truth)
+        counts = torch.stack([kind.sum() for kind in kinds])
     pixels = torch.tensor(mask.numel(), device=mask.device)
     return {"loss": loss(logits, mask), "counts": counts, "pixels": pixels}
 
@@ -224,20 +215,16 @@ def to_unit_range(images: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def predict(model: nn.Module, images: np.ndarray, native: tuple[int, int]) -> np.ndarray:
-    """Tumour probabilities at the native resolution.
+    """Tumour probabilities (n, height, width) at the native resolution.
 
     Args:
         model: in evaluation mode.
         images: (n, size, size, 3) uint8.
         native: height and width of the result; logits are interpolated to it.
 
-    Returns:
-        (n, height, width) float32 in [0, 1].
-
     Example:
         >>> from hw3.settings import SegmentationSettings
-        >>> settings = SegmentationSettings(width=0.25, decoder_channels=(8, 8, 8, 8))
-        >>> model = build(settings).eval()
+        >>> model = build(SegmentationSettings(width=0.25, decoder_channels=(8, 8, 8, 8))).eval()
         >>> predict(model, np.zeros((1, 32, 32, 3), np.uint8), native=(64, 48)).shape
         (1, 64, 48)
     """
@@ -259,12 +246,10 @@ def count(
     accelerator: Accelerator,
     settings: SegmentationSettings | None = None,
 ) -> tuple[SliceCounts, float]:
-    """Count pixels at probability 0.5 for every slice, at native resolution, in order.
+    """Pixels of each slice at probability 0.5 and native resolution, in order; the mean loss.
 
-    Returns:
-        The counts, and the mean over the slices of the loss of their batch (at the network's
-        resolution), which is how a validation loss is commonly stated; loss and batch size are
-        those of the settings.
+    The loss is a mean over slices of that of their batch, at the network's resolution, as
+    validation losses are commonly stated.
     """
     native = dataset.native_masks.shape[1:]
     loss = LOSSES[settings.loss] if settings else dice_loss
@@ -290,11 +275,7 @@ def count(
 
 
 def derive_results(record: RunRecord) -> dict[str, Any]:
-    """Every entry of `record.results`, computed anew from `record.evidence`.
-
-    Raises:
-        InputError: if the evidence is faulty, or not that of the slices in the record's split.
-    """
+    """Every entry of `record.results`, from the evidence; InputError if that is not the split's."""
     evidence = checked(record, Evidence, "evidence").model_dump()
     split = checked(record, Data, "data").split
     batch_size = checked(record, Scoring, "settings").batch_size
@@ -324,11 +305,7 @@ def headline(record: RunRecord) -> str:
 def restore(
     record: RunRecord, source: str, weights: Path
 ) -> tuple[nn.Module, LggDataset, Accelerator]:
-    """What a record's run ended with: its model, ready to predict, and its data.
-
-    Raises:
-        InputError: if the data or the weights are not those of the record.
-    """
+    """A run's model, ready to predict, and its data; InputError if either is not the record's."""
     check_weights(record, weights)
     settings, folder = records.settings_of(record, SegmentationSettings), data_folder()
     root = lgg.fetch_lgg(source, folder)
@@ -355,11 +332,8 @@ def load(
     Args:
         path: of the record of the run that made the weights, see also `hw3.records.shipped`.
         weights: safetensors file; the one beside the record if not given.
-        encoder_weights: of the frozen VGG16 where the file is without, as the one that comes with
-            this package; see `hw3.backbones.vgg16_features`.
-
-    Raises:
-        InputError: for weights of another run, and for another encoder than the run had.
+        encoder_weights: for a file without the frozen VGG16, as the one of this package; see
+            `hw3.backbones.vgg16_features`. An InputError if it is not what the run had.
     """
     record, weights = records.load(path), weights or path.with_suffix(".safetensors")
     settings = records.settings_of(record, SegmentationSettings)
@@ -383,37 +357,15 @@ def encoder_norms(state: dict[str, Tensor]) -> Tensor:
     return torch.stack([kernel.float().norm() for kernel in kernels])
 
 
-def predict_files(
-    paths: Sequence[Path], settings: SegmentationSettings, model: nn.Module, folder: Path
-) -> Iterator[Path | InputError]:
-    """Segment image files of any size, one at a time.
-
-    Args:
-        paths: TIFF, PNG and others, see `hw3.data.read_picture`; a single channel stands for all
-            three, as where LGG lacks a sequence.
-        settings: from `load`.
-        model: from `load`.
-        folder: for `<stem>_predicted.png` (0 and 255) and `<stem>_overlay.png` (outline).
-
-    Yields:
-        Each file written, and for an image that cannot be read the reason.
-
-    Raises:
-        InputError: for what would be overwritten.
-    """
-    targets = outputs(paths, folder, ("_predicted.png", "_overlay.png"))
-    for path in paths:
-        try:
-            image = read_picture(path)
-        except InputError as fault:
-            yield fault
-            continue
-        mask = (segment(settings, model, image) > 0.5).astype(np.uint8)
-        outlines, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-        overlay = cv2.drawContours(image.copy(), outlines, -1, PREDICTED_RGB, 1)
-        for target, picture in zip(targets[path], (255 * mask, overlay[..., ::-1]), strict=True):
-            write_atomically(target, cv2.imencode(".png", picture)[1].tobytes())
-            yield target
+def look(
+    settings: SegmentationSettings, model: nn.Module, path: Path, _number: int = 0
+) -> tuple[bytes, ...]:
+    """PNG files of a picture's mask (0 and 255) and of its outline; see `ENDINGS`."""
+    image = read_picture(path)
+    mask = (segment(settings, model, image) > 0.5).astype(np.uint8)
+    outlines, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    overlay = cv2.drawContours(image.copy(), outlines, -1, PREDICTED_RGB, 1)
+    return tuple(cv2.imencode(".png", own)[1].tobytes() for own in (255 * mask, overlay[..., ::-1]))
 
 
 def _score(

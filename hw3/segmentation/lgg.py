@@ -33,14 +33,14 @@ from hw3.data import (
     read_picture,
     sweep,
     unpack,
-    write_atomically,
+    whole_folder,
 )
-from hw3.settings import FOLDS
 
 KAGGLE_NAME = "mateuszbuda/lgg-mri-segmentation"
 ENDINGS = (".tif", ".tiff")
 ARRAYS = ("images", "masks", "native_masks")
-THREADS = os.cpu_count() or 1
+FOLDS = 5
+"""Parts of the patients, each of which is tested once."""
 BATCH = 64
 """Slices decoded at once, held in memory until they are written."""
 Pair = tuple[Path, Path]
@@ -59,19 +59,6 @@ class LggDataset:
         native_masks: (n, height, width) uint8 in {0, 1}, as published: what scores are counted on.
         fingerprint: hash of every file's name and content.
         kind: "simulated" or "real".
-
-    Example:
-        >>> dataset = LggDataset(
-        ...     patient_ids=np.array(["SIM_DU_1", "SIM_DU_1", "SIM_HT_2"]),
-        ...     slice_indices=np.array([1, 2, 1]),
-        ...     images=np.zeros((3, 16, 16, 3), np.uint8),
-        ...     masks=np.zeros((3, 16, 16), np.uint8),
-        ...     native_masks=np.zeros((3, 32, 32), np.uint8),
-        ...     fingerprint="f00d",
-        ...     kind="simulated",
-        ... )
-        >>> len(dataset), dataset.slice_id(1)
-        (3, 'SIM_DU_1_2')
     """
 
     patient_ids: np.ndarray
@@ -102,14 +89,7 @@ class LggDataset:
         return f"{self.patient_ids[index]}_{self.slice_indices[index]}"
 
     def largest_tumours(self, indices: np.ndarray) -> np.ndarray:
-        """Of each patient among these slices, the one with the largest tumour; the largest first.
-
-        Args:
-            indices: (n,) int, of slices.
-
-        Returns:
-            (patients,) int, of the same; of equal areas the first slice.
-        """
+        """Of each patient, the slice of these with the largest tumour; the largest tumour first."""
         # As signed numbers: minus an unsigned one is large.
         areas = self.native_masks[indices].sum(axis=(1, 2), dtype=np.int64)
         ordered = indices[np.argsort(-areas, kind="stable")]
@@ -131,10 +111,8 @@ class LggDataset:
         known = zip(self.patient_ids.tolist(), self.slice_indices.tolist(), strict=True)
         number = {own: index for index, own in enumerate(known)}
         wanted = [(patient, own) for patient, all_own in slices.items() for own in all_own]
-        if unknown := [
-            f"{patient}_{own}" for patient, own in wanted if (patient, own) not in number
-        ]:
-            raise InputError(f"slice {unknown[0]} is not in this data set; give the whole one")
+        for patient, own in sorted(set(wanted) - set(number)):
+            raise InputError(f"slice {patient}_{own} is not in this data set; give the whole one")
         return np.array(sorted(number[own] for own in wanted), dtype=int)
 
 
@@ -142,17 +120,12 @@ def read_lgg(folder: Path, *, size: int, cache: Path) -> LggDataset:
     """Check the files, decode them once into a memory-mapped cache, and open it.
 
     Args:
-        folder: `kaggle_3m` or its parent. The archive's second copy of the patients, one level
-            down, is not read, nor are dot files, nor files beside the patients' folders.
+        folder: `kaggle_3m` or its parent; files beside the patients' folders are not read.
         size: side in pixels of `images` and `masks`; divisible by 16.
-        cache: folder for decoded arrays, keyed by content, size and version of this package. They
-            are checked against their digests, and decoded again if they are damaged.
+        cache: folder for decoded arrays, by content, size and version; damaged ones are made anew.
 
     Raises:
-        InputError: if the cache cannot be written; or with all faults of all files, each with its
-            path: no slices at all, an image without mask or the reverse, a slice in another
-            patient's folder or twice in one, sizes that differ, a file that cannot be decoded,
-            mask values other than {0, 255} or {0, 1}.
+        InputError: with all faults of all files, each with its path; for a cache not writable.
 
     Example:
         >>> from hw3.simulated.brains import simulate_lgg
@@ -182,44 +155,33 @@ def read_lgg(folder: Path, *, size: int, cache: Path) -> LggDataset:
 
 
 def find_slices(folder: Path) -> list[Pair]:
-    """Pairs of image and mask files, sorted by patient and slice.
-
-    Raises:
-        InputError: as `read_lgg` where names and folders alone show a fault.
-    """
+    """Pairs of image and mask in order; InputError for faults that names alone show."""
     _, pairs, faults = _pair_files(Path(folder))
     _report(faults)
     return pairs
 
 
 def split_by_slice(dataset: LggDataset, seed: int) -> dict[str, np.ndarray]:
-    """80 / 10 / 10 % of the slices at random, as in the report: 3143 / 393 / 393 on the real data.
-
-    Slices of one patient land on both sides: see the section on leakage before believing a score.
-
-    Returns:
-        Sorted indices for train, validation, test.
-    """
+    """80 / 10 / 10 % of the slices, as in the report; slices of one patient land on both sides."""
     held_out = round(0.1 * len(dataset))
     order = np.random.default_rng(seed).permutation(len(dataset))
-    return _parts(order[2 * held_out :], order[:held_out], order[held_out : 2 * held_out])
+    validation, test, train = np.split(order, [held_out, 2 * held_out])
+    return {"train": np.sort(train), "validation": np.sort(validation), "test": np.sort(test)}
 
 
 def split_by_fold(dataset: LggDataset, fold: int) -> dict[str, np.ndarray]:
-    """One fifth of the patients is tested, the others train; each is tested in one of the folds.
+    """One fifth of the patients is tested, in one of the folds each; there is no validation part.
 
-    The patients, sorted by site (<study>_<site>_...) and name, are dealt out in turn, so that every
-    fold has its share of each site.
-
-    Returns:
-        Sorted indices of slices for train, validation (none), test.
+    Sorted by site (<study>_<site>_...) and name, they are dealt out in turn: each fold has its
+    share of each site.
     """
     patients = sorted(set(dataset.patient_ids.tolist()), key=lambda own: (own.split("_")[1:2], own))
     if len(patients) < FOLDS:
         remedy = "choose split slice, or give more patients"
         raise InputError(f"split is fold{fold}, of {len(patients)} patient(s): {remedy}")
     tested = np.isin(dataset.patient_ids, patients[fold::FOLDS])
-    return _parts(np.flatnonzero(~tested), np.array([], int), np.flatnonzero(tested))
+    train, test = np.flatnonzero(~tested), np.flatnonzero(tested)
+    return {"train": train, "validation": np.array([], int), "test": test}
 
 
 SPLITS: dict[str, Callable[[LggDataset, int], dict[str, np.ndarray]]] = {
@@ -232,38 +194,27 @@ SPLITS: dict[str, Callable[[LggDataset, int], dict[str, np.ndarray]]] = {
 
 
 def fetch_lgg(source: str, folder: Path) -> Path:
-    """Lay the real data set out below `folder`.
+    """A folder for `read_lgg`.
 
-    Args:
-        source: "kaggle" (through kagglehub; public, no account needed), the zip that Kaggle gives,
-            or a folder, which is used where it is.
-        folder: where a zip is unpacked.
-
-    Returns:
-        A folder for `read_lgg`.
-
-    Raises:
-        InputError: if the source is none of these or holds no slices, or another copy is there.
+    `source` is "kaggle" (through kagglehub; no account needed), the zip that Kaggle gives, which is
+    unpacked below `folder`, or a folder, which is used where it is.
     """
     if source == "kaggle":
-        found = _from_kaggle()
-    elif (path := expanded(source)).is_dir():
-        found = path
-    elif path.is_file():
-        found = unpack(path, folder, "kaggle_3m")
-    else:
+        return _from_kaggle()
+    path = expanded(source)
+    if path.is_dir():
+        return path
+    if not path.is_file():
         raise InputError(f"{source}: give `kaggle`, the zip that Kaggle gives, or a folder")
-    find_slices(found)
-    return found
+    return unpack(path, folder, "kaggle_3m")
 
 
 def _from_kaggle() -> Path:
     try:
         import kagglehub
     except ImportError:
-        raise InputError(
-            "kagglehub is missing: pip install 'hw3[kaggle]', or give the zip"
-        ) from None
+        remedy = "pip install 'hw3[kaggle]', or give the zip"
+        raise InputError(f"kagglehub is missing: {remedy}") from None
     try:
         return Path(kagglehub.dataset_download(KAGGLE_NAME))
     except Exception as error:  # kagglehub raises many kinds; all mean: not fetched
@@ -341,7 +292,7 @@ def _fingerprint(pairs: Sequence[Pair]) -> str:
         content = hashlib.blake2b(path.read_bytes(), digest_size=16).digest()
         return f"{path.parent.name}/{path.name}".encode() + content
 
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor() as pool:
         digests = pool.map(digest, [path for pair in pairs for path in pair])
         return hashlib.blake2b(b"".join(digests), digest_size=16).hexdigest()
 
@@ -368,35 +319,26 @@ def _digests(entry: Path) -> dict[str, str]:
 
 
 def _decode(pairs: Sequence[Pair], size: int, entry: Path, faults: list[str]) -> dict[str, Any]:
-    """Write the arrays of all slices into a neighbour of `entry`, and rename it when complete.
-
-    `faults` are those already found: they are reported with the ones that decoding finds.
-    """
+    """Write the arrays of all slices into `entry`; report `faults` with those that this finds."""
     if not pairs:
         _report(faults)
-    partial = entry.with_name(f"{entry.name}.{os.getpid()}.partial")
     try:
-        partial.mkdir(parents=True, exist_ok=True)
         if entry.exists() and not faults:  # then it is damaged
             shutil.rmtree(entry)
-        white, more = _write_arrays(pairs, size, partial)
-        _report(faults + more)
-        index = {"blake2b": _digests(partial), "mostly_white": white}
-        write_atomically(partial / "index.json", json.dumps(index).encode())
-        with suppress(OSError):  # another process may have been faster, with the same content
-            partial.rename(entry)
+        with whole_folder(entry) as folder:
+            white, more = _write_arrays(pairs, size, folder)
+            _report(faults + more)
+            index = {"blake2b": _digests(folder), "mostly_white": white}
+            (folder / "index.json").write_text(json.dumps(index))
         return json.loads((entry / "index.json").read_text())
     except OSError as error:
         remedy = f"make room for {5e-9 * len(pairs) * size**2:.1f} GB, or set HW3_DATA elsewhere"
-        raise InputError(
-            f"{entry.parent}: slices cannot be kept in it ({error}); {remedy}"
-        ) from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        fault = f"{entry.parent}: slices cannot be kept in it ({error})"
+        raise InputError(f"{fault}; {remedy}") from None
 
 
 def _write_arrays(pairs: Sequence[Pair], size: int, folder: Path) -> tuple[list[str], list[str]]:
-    """Decode all slices into `<name>.npy` files; the names of mostly white masks, and all faults.
+    """Decode all slices into `<name>.npy`; return the names of mostly white masks, and all faults.
 
     Written, not mapped: on a full disk a memory map ends the process.
     """
@@ -412,7 +354,7 @@ def _write_arrays(pairs: Sequence[Pair], size: int, folder: Path) -> tuple[list[
         return small, cv2.resize(mask, (size, size), interpolation=cv2.INTER_NEAREST), mask
 
     with ExitStack() as stack:
-        pool = stack.enter_context(ThreadPoolExecutor(THREADS))
+        pool = stack.enter_context(ThreadPoolExecutor())
         files = [stack.enter_context(open(folder / f"{name}.npy", "wb")) for name in ARRAYS]
         for file, shape in zip(files, ((size, size, 3), (size, size), native), strict=True):
             header = {"descr": "|u1", "fortran_order": False, "shape": (len(pairs), *shape)}
@@ -459,12 +401,7 @@ def _read_pair(
     return image, (mask > 0).astype(np.uint8)
 
 
-def _parts(train: np.ndarray, validation: np.ndarray, test: np.ndarray) -> dict[str, np.ndarray]:
-    return {"train": np.sort(train), "validation": np.sort(validation), "test": np.sort(test)}
-
-
 def _report(faults: list[str]) -> None:
     if faults:
-        raise InputError(
-            f"{len(faults)} fault(s) in the data set:\n  " + "\n  ".join(sorted(faults))
-        )
+        lines = "\n  ".join(sorted(faults))
+        raise InputError(f"{len(faults)} fault(s) in the data set:\n  {lines}")

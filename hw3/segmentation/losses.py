@@ -16,16 +16,9 @@ SMOOTH = 1.0
 
 
 def dice_loss(logits: Tensor, mask: Tensor) -> Tensor:
-    """1 - (2 sum(P M) + 1) / (sum(P) + sum(M) + 1) over the whole batch.
+    """1 - (2 sum(P M) + 1) / (sum(P) + sum(M) + 1) over the whole batch; P is the logits' sigmoid.
 
     Like Milletari et al. (2016), who have squares below the line where this has plain sums.
-
-    Args:
-        logits: (batch, 1, height, width); P is their sigmoid.
-        mask: same shape, values 0 and 1.
-
-    Returns:
-        Scalar in [0, 1).
 
     Example:
         One of two tumour pixels found, no false one: 1 - (2 + 1) / (1 + 2 + 1).
@@ -44,19 +37,7 @@ def dice_loss(logits: Tensor, mask: Tensor) -> Tensor:
 
 
 def dice_bce_loss(logits: Tensor, mask: Tensor) -> Tensor:
-    """Dice loss plus mean binary cross-entropy: the second also pulls at confident errors.
-
-    Args:
-        logits: (batch, 1, height, width).
-        mask: same shape, values 0 and 1.
-
-    Example:
-        A tumour pixel at probability 0.5: 1 - (1 + 1) / (0.5 + 1 + 1), plus log 2.
-
-        >>> import torch
-        >>> dice_bce_loss(torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1))
-        tensor(0.8931)
-    """
+    """Dice loss plus mean binary cross-entropy: the second also pulls at confident errors."""
     return dice_loss(logits, mask) + binary_cross_entropy_with_logits(logits.float(), mask.float())
 
 

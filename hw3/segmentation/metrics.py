@@ -24,18 +24,6 @@ class SliceCounts:
         slice_indices: (n,) int64.
         true_positive, false_positive, false_negative: (n,) int64 pixels.
         pixels: pixels a slice, tumour or not.
-
-    Example:
-        >>> counts = SliceCounts(
-        ...     patient_ids=np.array(["a", "a", "b"]),
-        ...     slice_indices=np.array([1, 2, 1]),
-        ...     true_positive=np.array([6, 0, 0]),
-        ...     false_positive=np.array([2, 3, 0]),
-        ...     false_negative=np.array([2, 0, 0]),
-        ...     pixels=100,
-        ... )
-        >>> dice(counts.true_positive, counts.false_positive, counts.false_negative).tolist()
-        [0.75, 0.0, 1.0]
     """
 
     patient_ids: np.ndarray
@@ -82,15 +70,7 @@ class SliceCounts:
 
 
 def count_pixels(predicted: np.ndarray, mask: np.ndarray) -> tuple[int, int, int]:
-    """True positive, false positive and false negative pixels of one slice.
-
-    Args:
-        predicted: (height, width) bool or {0, 1}.
-        mask: same shape, the truth.
-
-    Raises:
-        InputError: if the shapes differ.
-    """
+    """True positive, false positive and false negative pixels of one slice, from bool or {0, 1}."""
     if predicted.shape != mask.shape:
         raise InputError(f"predicted {predicted.shape} and mask {mask.shape} differ in shape")
     predicted, mask = predicted.astype(bool), mask.astype(bool)
@@ -128,9 +108,6 @@ def scores(counts: SliceCounts, *, batch_size: int, seed: int = 0) -> dict[str, 
         `dice_patient_median` (volumes; patients with tumour in these slices);
         `slice_sensitivity`, `slice_specificity` (a slice is called positive at one pixel). A score
         that these slices cannot give (no tumour at all, say) is None.
-
-    Raises:
-        InputError: if there are no slices.
 
     Example:
         Of 100 pixels, 6 are hit, 2 false and 2 missed in one slice, and 3 false in the other:
@@ -176,9 +153,6 @@ def dice_gain(before: SliceCounts, after: SliceCounts, seed: int = 0) -> tuple[f
 
     Returns:
         The gain, and its 95 % interval over patients, of whom both sides see the same resamples.
-
-    Raises:
-        InputError: if there is no slice that both have.
     """
     _, *chosen = np.intersect1d(_slice_ids(before), _slice_ids(after), return_indices=True)
     if not len(chosen[0]):
@@ -230,9 +204,8 @@ def _by_patient(patient_ids: np.ndarray, triple: np.ndarray) -> np.ndarray:
 
 
 def _slice_ids(counts: SliceCounts) -> list[str]:
-    return [
-        f"{own[0]}_{own[1]}" for own in zip(counts.patient_ids, counts.slice_indices, strict=True)
-    ]
+    pairs = zip(counts.patient_ids, counts.slice_indices, strict=True)
+    return [f"{patient}_{number}" for patient, number in pairs]
 
 
 def _ratio(hits: np.ndarray, errors: np.ndarray) -> np.ndarray:

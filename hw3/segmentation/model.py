@@ -40,22 +40,15 @@ class UNetVGG16(nn.Module):
     ) -> None:
         super().__init__()
         features = vgg16_features(encoder_weights, width)
-        block_channels = [round(width * channels) for channels in BLOCK_CHANNELS]
-        starts = (0, *BLOCK_ENDS[:-1])
-        self.encoder = nn.ModuleList(
-            features[start:end] for start, end in zip(starts, BLOCK_ENDS, strict=True)
-        )
+        outputs = [round(width * channels) for channels in BLOCK_CHANNELS]
+        blocks = map(slice, (0, *BLOCK_ENDS[:-1]), BLOCK_ENDS)
+        self.encoder = nn.ModuleList(features[block] for block in blocks)
         self.encoder.requires_grad_(False)
-        self.normalisation = nn.ModuleList(
-            nn.BatchNorm2d(channels, affine=False) for channels in block_channels
-        )
-        coarser = (block_channels[-1], *decoder_channels)
-        self.decoder = nn.ModuleList(
-            _two_convolutions(below + skip, channels)
-            for below, skip, channels in zip(
-                coarser, block_channels[-2::-1], decoder_channels, strict=False
-            )
-        )
+        self.normalisation = nn.ModuleList(nn.BatchNorm2d(own, affine=False) for own in outputs)
+        self.decoder, below = nn.ModuleList(), outputs[-1]
+        for skip, channels in zip(outputs[-2::-1], decoder_channels, strict=True):
+            self.decoder.append(_two_convolutions(below + skip, channels))
+            below = channels
         self.head = nn.Conv2d(decoder_channels[-1], 1, kernel_size=1)
         # Start at a probability near tumour's share of the pixels (after Lin et al. 2017, "Focal
         # Loss"): from 0.5 everywhere, the Dice loss first spends epochs on learning to be quiet.
@@ -70,14 +63,7 @@ class UNetVGG16(nn.Module):
         return self
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits (batch, 1, height, width) of `images` (batch, 3, height, width).
-
-        Args:
-            images: float in [0, 1]; height and width divisible by 16.
-
-        Raises:
-            InputError: for another shape.
-        """
+        """Logits (batch, 1, height, width) of images in [0, 1] with sides divisible by 16."""
         good = images.ndim == 4 and images.shape[1] == 3
         if not good or images.shape[2] % 16 or images.shape[3] % 16:
             expected = "(batch, 3, height, width) with height and width divisible by 16"

@@ -1,13 +1,10 @@
 """Slices as training samples: cropped and augmented, each decided by (seed, epoch, index)."""
 
-import os
 from typing import Any
 
+import albumentations
 import numpy as np
 import torch
-
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else the import asks the network
-import albumentations
 
 from hw3.segmentation.lgg import LggDataset
 from hw3.settings import SegmentationSettings
@@ -34,14 +31,7 @@ class Augmentation:
     def __call__(
         self, image: np.ndarray, mask: np.ndarray, epoch: int, index: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the transformed image and mask; the same for the same seed, epoch and index.
-
-        Args:
-            image: (height, width, 3) uint8.
-            mask: (height, width) uint8 in {0, 1}; stays in {0, 1}.
-            epoch: from 0.
-            index: of the sample in its data set.
-        """
+        """Image (height, width, 3) uint8 and mask after the draw of this epoch and index."""
         drawn = np.random.default_rng((self.seed, epoch, index))
         # Compose.set_random_seed would give one seed to all transforms, and so tie their draws.
         for transform in self.compose.transforms:
@@ -56,11 +46,6 @@ class SliceSamples(torch.utils.data.Dataset):
     A sample has `image` (3, side, side) uint8, `mask` (1, side, side) uint8 and `id`. The network
     has no fully connected layer: trained on crops, it runs on whole slices, and a crop of half the
     side costs a quarter.
-
-    Args:
-        dataset: all slices.
-        indices: those to draw from.
-        settings: their crop_size, crops and seed.
     """
 
     def __init__(

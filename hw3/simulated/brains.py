@@ -57,15 +57,8 @@ def simulate_lgg(
     """Write `<folder>/kaggle_3m/<patient_id>/<patient_id>_<slice_index>.tif` and `..._mask.tif`.
 
     Images are (size, size, 3) uint8, masks (size, size) uint8 in {0, 255}, both 240 mm wide. Every
-    patient has a lesion. The same arguments write the same bytes; a finished folder is kept.
-    `slices` is the number for each patient; None draws 18 to 30.
-
-    Returns:
-        `folder / "kaggle_3m"`.
-
-    Raises:
-        InputError: for numbers that are too small, or if the folder holds something else or cannot
-            be written.
+    patient has a lesion; `slices` is the number for each, None draws 18 to 30. The same arguments
+    write the same bytes; a finished folder is kept, and returned.
     """
     settings = {"patients": patients, "seed": seed, "size": size, "slices": slices}
     if patients < 1 or seed < 0 or size < 32 or (slices is not None and slices < 1):

@@ -58,14 +58,7 @@ def simulate_gtsdb(
 
     Signs are as many, as wide and of such classes as in GTSDB; in smaller images they keep their
     width in pixels, up to a third of the height, and are fewer. The same arguments write the same
-    bytes; a finished folder is kept.
-
-    Returns:
-        `folder / "FullIJCNN2013"`.
-
-    Raises:
-        InputError: for numbers that are too small, or if the folder holds something else or cannot
-            be written.
+    bytes; a finished folder is kept, and returned.
     """
     settings = {"images": images, "seed": seed, "width": width, "height": height}
     if images < 1 or seed < 0 or width < 160 or height < 96:

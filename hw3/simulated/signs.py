@@ -18,11 +18,7 @@ SUPERSAMPLING = 4
 
 
 def draw_sign(class_id: int, size: int) -> np.ndarray:
-    """A traffic sign seen straight on.
-
-    Returns:
-        (size, size, 4) uint8 RGBA, antialiased, transparent outside the sign's shape.
-    """
+    """A sign seen straight on, (size, size, 4) uint8 RGBA, transparent outside its shape."""
     sign = draw(DRAWINGS["signs"][SIGN_NAMES[class_id]], size).copy()
     sign[..., :3] = np.rint(sign[..., :3] * (255 / np.maximum(sign[..., 3:], 1))).clip(0, 255)
     return sign
@@ -30,11 +26,7 @@ def draw_sign(class_id: int, size: int) -> np.ndarray:
 
 @lru_cache(256)
 def draw(commands: str, size: int) -> np.ndarray:
-    """Carries out commands, which `drawings.ini` explains, on a transparent square.
-
-    Returns:
-        (size, size, 4) uint8 RGBA, antialiased, colours premultiplied by alpha; read only.
-    """
+    """Carry out commands, see `drawings.ini`: (size, size, 4) uint8 RGBA, premultiplied."""
     unit = SUPERSAMPLING * size / 200
     canvas = np.zeros((SUPERSAMPLING * size, SUPERSAMPLING * size, 4), np.uint8)
     origin, frame, scale = np.zeros(2), np.eye(2), 1.0
