@@ -65,7 +65,7 @@ validated = [
 batches = [score(scores(own, batch_size=20), "dice_batch_mean") for own in validated]
 held_out = SliceCounts.from_evidence(parts["validation"] | parts["test"], pixels)
 patients = score(scores(held_out, batch_size=20), "dice_patient_mean")
-fold = records.load(RUNS / "shipped/lgg-patients-fold0.json")
+fold = records.load(RUNS / "lgg-patients-fold0.json")
 of_fold = score(fold.results["test"], "dice_patient_mean")
 frcnn, ssd, official = (
     records.load_seeds(RUNS, f"gtsdb-{own}")

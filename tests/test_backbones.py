@@ -148,23 +148,24 @@ def test_weights_to_start_from_are_kept_halved_with_their_record(tmp_path) -> No
 
 def test_the_shipped_weights_are_small() -> None:
     files = list(WEIGHTS.glob("*.safetensors"))
-    assert len(files) == 4 and sum(path.stat().st_size for path in files) <= 24e6
+    assert len(files) == 5 and sum(path.stat().st_size for path in files) <= 24e6
 
 
-@pytest.mark.parametrize("model", ["unet", "faster-rcnn"])
+@pytest.mark.parametrize("model", [*settings.REPORT])
 def test_the_shipped_weights_are_those_of_a_run_in_the_book(model) -> None:
     shipped = records.load(records.shipped(model))
-    run = records.load(ship_weights.ROOT / f"book/runs/shipped/{shipped.name}.json")
+    run = records.load(ship_weights.ROOT / f"book/runs/{shipped.name}.json")
     assert shipped.weights["run_sha256"] == run.weights["sha256"]
     records.check_weights(shipped, records.shipped(model).with_suffix(".safetensors"))
     assert (shipped.settings, shipped.commit) == (run.settings, run.commit)
 
 
 @pytest.mark.skipif(not GTSDB.is_dir(), reason="HW3_DATA holds no published GTSDB")
-def test_the_shipped_weights_score_as_their_run_did() -> None:
-    chosen, detector = experiment.load(records.shipped("faster-rcnn"))
-    name = records.load(records.shipped("faster-rcnn")).name
-    run = records.load(ship_weights.ROOT / f"book/runs/shipped/{name}.json")
+@pytest.mark.parametrize("model", ["faster-rcnn", "ssd300"])
+def test_the_shipped_weights_score_as_their_run_did(model) -> None:
+    chosen, detector = experiment.load(records.shipped(model))
+    name = records.load(records.shipped(model)).name
+    run = records.load(ship_weights.ROOT / f"book/runs/{name}.json")
     alone, tested = training.make_accelerator("no"), run.data["split"]["test"]
     found = experiment.evidence(chosen, detector, read_gtsdb(GTSDB), tested, alone)
     now = ap.scores(ap.match(found["truths"], found["detections"]), resamples=2)

@@ -257,7 +257,7 @@ def test_the_shipped_weights_score_as_their_run_did() -> None:
     encoder = LGG.parent / "vgg16_features.safetensors"
     settings, model = experiment.load(records.shipped("unet"), encoder_weights=str(encoder))
     name = records.load(records.shipped("unet")).name
-    run = records.load(ship_weights.ROOT / f"book/runs/shipped/{name}.json")
+    run = records.load(ship_weights.ROOT / f"book/runs/{name}.json")
     dataset = lgg.read_lgg(LGG, size=settings.image_size, cache=LGG.parent / "cache")
     tested = dataset.indices_of(run.data["split"]["test"])
     counts, _ = experiment.count(model, dataset, tested, training.make_accelerator("no"))

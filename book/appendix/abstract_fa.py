@@ -52,7 +52,7 @@ held_out, pixels = by_patient.evidence, by_patient.evidence["pixels_per_slice"]
 unseen = scores(
     SliceCounts.from_evidence(held_out["validation"] | held_out["test"], pixels), batch_size=20
 )
-of_fold = records.load(RUNS / "shipped/lgg-patients-fold0.json").results["test"]
+of_fold = records.load(RUNS / "lgg-patients-fold0.json").results["test"]
 matches = [ap.match(run.evidence["truths"], run.evidence["detections"]) for run in official]
 three = ap.pooled(matches, partial(ap.mean_average_precision, labels=(1, 2, 3)))
 prohibitory, mandatory, danger = (

@@ -30,6 +30,7 @@ import numpy as np
 
 from hw3 import records
 from hw3.segmentation.metrics import SliceCounts, scores
+from hw3.settings import REPORT
 from hw3.tables import score, seeds, sources, table
 
 RUNS = Path("../runs")
@@ -94,10 +95,10 @@ table(
 # | Output | tumour or not, a logit a pixel | boxes with a group and a score | boxes with a group and a score |
 # | For | learning how segmentation is trained and scored | learning how detectors are trained and scored | the same |
 # | No good for | diagnosis, treatment, or any decision about a person | driving, or assistance to a driver | the same |
-# | Terms of its weights | CC BY-NC-SA 4.0, not for commercial use, since some pages of LGG ask for that | MIT, as the code | none come with the package |
+# | Terms of its weights | CC BY-NC-SA 4.0, not for commercial use, since some pages of LGG ask for that | MIT, as the code | the same |
 # | Known limits | no context from neighbouring slices; five hospitals; small tumours ({doc}`../q3/3_4_segmentation_errors`) | four groups, not single classes; one country; false alarms ({doc}`../q3/3_2_detector_errors`) | the same, and boxes that fit less well |
 #
-# Weights of a U-Net and of a Faster R-CNN come with the package, in half precision: of the first fold and the first seed, whatever their scores; the U-Net's without the encoder. {doc}`own_pictures` and `python -m hw3 predict` use them. How well runs do:
+# Weights of one network of each kind come with the package, in half precision: of the first fold and the first seed, whatever their scores; the U-Net's without the encoder. {doc}`own_pictures` and `python -m hw3 predict` use them. How well runs do:
 
 # %%
 unets = {name: records.load(RUNS / f"lgg-{name}.json") for name in ("slice", "patient")}
@@ -106,7 +107,7 @@ unseen = SliceCounts.from_evidence(
     held_out["validation"] | held_out["test"], held_out["pixels_per_slice"]
 )
 stems = ("frcnn-official", "frcnn-resnet50-official", "ssd-official")
-shipped = [records.load(path) for path in sorted((RUNS / "shipped").glob("*.json"))]
+shipped = [records.load(RUNS / f"{records.load(records.shipped(m)).name}.json") for m in REPORT]
 detectors = {stem: records.load_seeds(RUNS, f"gtsdb-{stem}") for stem in stems}
 
 # %%

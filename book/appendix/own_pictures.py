@@ -57,7 +57,7 @@ sure = [one for one in found if one["score"] >= 0.5]
 plots.found_signs(image, sure)
 
 # %% [markdown]
-# The network has learned German signs, in four groups. What it gets wrong are mostly false alarms, some of them with a high score ({doc}`../q3/3_2_detector_errors`).
+# The network has learned German signs, in four groups; `ssd300` in its place takes the other detector. What it gets wrong are mostly false alarms, some of them with a high score ({doc}`../q3/3_2_detector_errors`).
 #
 # ## A slice
 #

@@ -94,7 +94,7 @@ environment()
 # A record holds what was typed. Check out its commit, put the data where `HW3_DATA` or `--data` says, use the environment's Python, and type it again. Options have the names of that commit. Start weights lie in `hw3/weights`, in half precision, so that their SHA-256 differs from that of the run that made them; `vgg16_features.safetensors` holds ImageNet's VGG16, in place of which `imagenet` downloads torchvision's; any other file is made by the run that it is named after, here or in the history of the repository. One command:
 
 # %%
-command(runs["shipped/gtsdb-frcnn-official-seed0"])
+command(runs["gtsdb-frcnn-official-seed0"])
 
 # %% [markdown]
 # ## What comes out the same

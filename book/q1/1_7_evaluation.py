@@ -36,7 +36,6 @@ from hw3.settings import active, recipe, runs_folder
 from hw3.tables import environment, score, sources, table
 
 RUNS = Path("../runs")
-FOLD = "shipped/lgg-patients-fold0"
 environment()
 
 # %% [markdown]
@@ -50,7 +49,7 @@ dataset = experiment.prepare(active(), settings=chosen)
 ours, model = experiment.run(chosen, dataset, runs_folder())
 by_report, by_slice, longer, listed, fold = (
     records.load(RUNS / f"{name}.json")
-    for name in ("lgg-report", "lgg-slice", "lgg-patient", "lgg-patient-cpu", FOLD)
+    for name in ("lgg-report", "lgg-slice", "lgg-patient", "lgg-patient-cpu", "lgg-patients-fold0")
 )
 
 

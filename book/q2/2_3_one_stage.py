@@ -103,7 +103,7 @@ plots.ap_by_group(runs)
 plots.ap_by_size(runs)
 
 # %% [markdown]
-# The order of the groups is that of Faster R-CNN: prohibitory signs first, mandatory ones last. Small signs are found less well than others, and more so than there. The curve against the threshold falls earlier: boxes fit less tightly.
+# The order of the groups is that of Faster R-CNN: prohibitory signs first, mandatory ones last. Small signs are found less well than others. The curve against the threshold falls earlier: boxes fit less tightly.
 
 # %%
 table(

@@ -54,7 +54,7 @@ rows = zip(score, np.where(hit, "yes", "no"), precision, recall, strict=True)
 rows = [[rank, f"{own[0]:.3f}", *own[1:]] for rank, own in enumerate(rows, 1)]
 table(["rank", "score", "hit", "precision", "recall"], rows[first : first + 10])
 
-# %% mystnb={"figure": {"name": "fig-3-1", "caption": "Precision against recall of SSD300 on mandatory signs at IoU 0.5, as measured (grey) and interpolated (blue). AP is the shaded area. Real data."}, "image": {"alt": "Precision stays at 1 up to a recall of about two thirds, then goes down in small steps and falls steeply near a recall of 0.9. A blue staircase lies on the peaks; the area below it is shaded."}}
+# %% mystnb={"figure": {"name": "fig-3-1", "caption": "Precision against recall of SSD300 on mandatory signs at IoU 0.5, as measured (grey) and interpolated (blue). AP is the shaded area. Real data."}, "image": {"alt": "Precision stays at 1 up to a recall of about 0.8, then goes down in steps to a quarter near a recall of 1. A blue staircase lies on the peaks; the area below it is shaded."}}
 with plots.report_style():
     figure, axes = plt.subplots(figsize=(plots.WIDTH, 2.8))
     best = ap.interpolate(precision)
@@ -67,7 +67,7 @@ with plots.report_style():
 figure
 
 # %% [markdown]
-# Each false alarm lowers precision, and each hit raises it again, so that the measured curve in {numref}`fig-3-1` zigzags. The interpolated one takes, at each recall, the best precision that this or any higher recall still offers. It ends at the last sign found: what is never found lowers AP, however sure the rest. AP is the area under it. COCO takes its mean at 101 levels of recall {cite}`lin2014`, and so does this book; PASCAL VOC {cite}`everingham2010` and the benchmark's own competition {cite}`houben2013` take the exact area.
+# Each false alarm lowers precision, and each hit raises it again, as in the last rows of the table. The interpolated curve in {numref}`fig-3-1` takes, at each recall, the best precision that this or any higher recall still offers. It ends at the last sign found: what is never found lowers AP, however sure the rest. AP is the area under it. COCO takes its mean at 101 levels of recall {cite}`lin2014`, and so does this book; PASCAL VOC {cite}`everingham2010` and the benchmark's own competition {cite}`houben2013` take the exact area.
 #
 # With another IoU threshold, other detections are hits, and the curve is another one. So AP is not “the area under the IoU curve”, as the report has it. A curve of AP against the threshold is drawn from ten such areas.
 #

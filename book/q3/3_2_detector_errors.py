@@ -62,7 +62,7 @@ for title, each in runs.items():
 table(header, [[*kind, *own] for kind, *own in zip(KINDS.items(), *columns, strict=True)])
 
 # %% [markdown]
-# Two kinds cost nearly everything: false alarms on background, and missed signs. Signs are hardly ever found in the wrong place or twice, and seldom named wrongly. SSD300 loses most by what it misses; Faster R-CNN misses fewer signs, and it is there that two stages are ahead. It raises more false alarms, which cost no more than those of SSD300. Some alarms may lie on signs that are none of the 43 classes, which nobody annotated.
+# Two kinds cost nearly everything: false alarms on background, and missed signs. Signs are hardly ever found in the wrong place or twice, and seldom named wrongly. What is missed costs both about the same. Faster R-CNN raises more false alarms, yet they cost less than those of SSD300, since more of its true finds score above them; it is there that two stages are ahead. Some alarms may lie on signs that are none of the 43 classes, which nobody annotated.
 #
 # ## Signs that no box covers
 #

@@ -79,7 +79,7 @@ with plots.report_style():
 figure
 
 # %% [markdown]
-# On a few dozen images nearly any two detectors look alike. On 300, a score is known to about two hundredths, and so is a difference on the same images; tested on separate ones, two detectors must lie further apart. Twice as many images would narrow each margin by less than a third.
+# On a few dozen images nearly any two detectors look alike. On 300, a score is known to about two hundredths, and so is a difference on the same images; tested on separate ones, two detectors must lie further apart. Twice as many images would narrow each margin by about a third.
 #
 # ## Seeds
 #

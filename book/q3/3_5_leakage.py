@@ -120,7 +120,7 @@ for title, runs in detectors.items():
 table(["detector", "split", "test images leaked", "AP at IoU 0.5", "without these images"], rows)
 
 # %% [markdown]
-# They are too few to matter: without them, each score stays where it was.
+# They are too few to matter: without them, the scores hardly move.
 
 # %% tags=["hide-input"]
 segmenters = {
