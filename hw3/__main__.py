@@ -198,6 +198,8 @@ def predict(model: str, images: Images, options: PredictOptions) -> None:
     path, experiment = options.record or records.shipped(model), _experiment(model)
     paths = pictures(images)
     more = {"encoder_weights": options.encoder_weights} if model == "unet" else {}
+    if not more and options.encoder_weights != PredictOptions.encoder_weights:
+        raise InputError(f"--encoder-weights is {options.encoder_weights}: only unet takes it")
     chosen, network = experiment.load(path, options.weights, **more)
     if chosen.model != model:
         raise InputError(f"{path}: a record of {chosen.model}, not of {model}; give another")

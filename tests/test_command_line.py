@@ -327,6 +327,15 @@ def test_predict_without_its_weights_or_over_its_input(capsys, trained, image) -
     options = ["--record", trained, "--to", image]
     assert str(image) in refused(capsys, "predict", "unet", image, *options)
     assert "not faster-rcnn or ssd300" in refused(capsys, "predict", "ssd300", image, *options)
+    options = ["--record", records.shipped("faster-rcnn"), "--to", image.parent]
+    fault = refused(capsys, "predict", "ssd300", image, *options)
+    assert "a record of faster-rcnn, not of ssd300" in fault
+
+
+def test_predict_with_an_encoder_that_would_not_be_used(capsys, trained, image) -> None:
+    words = [image, "--encoder-weights", "vgg16.safetensors"]
+    assert "only unet takes it" in refused(capsys, "predict", "ssd300", *words)
+    assert "holds its encoder" in refused(capsys, "predict", "unet", *words, "--record", trained)
 
 
 @pytest.mark.parametrize("model", ["faster-rcnn", "ssd300"])

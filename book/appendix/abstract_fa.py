@@ -3,7 +3,7 @@
 #
 # [![Open in Colab](../_static/colab.svg)](https://colab.research.google.com/)
 #
-# The abstract in Persian, the language of the report that this book repeats. Its numbers are taken from the records.
+# The abstract in Persian, the language of the report that this book repeats. Its numbers are computed from the records, or published.
 
 # %% tags=["hide-input"]
 # Set-up: gets the package on Google Colab; elsewhere it only goes to this notebook's folder.

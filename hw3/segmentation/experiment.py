@@ -340,6 +340,8 @@ def load(
     check_weights(record, weights)
     state = read_state(weights)
     norms = state.pop(ENCODER_NORMS, None)
+    if norms is None and encoder_weights != "imagenet":
+        raise InputError(f"{weights} holds its encoder: leave out {encoder_weights}")
     model = build(settings, "random" if norms is None else encoder_weights)
     if norms is not None:
         state |= {f"encoder.{name}": value for name, value in model.encoder.state_dict().items()}
