@@ -184,11 +184,11 @@ Images = tyro.conf.Positional[tuple[Place, ...]]
 
 
 def predict(model: str, images: Images, options: PredictOptions) -> None:
-    """Look at pictures of your own; what is found in each is written into two files.
+    """Look at pictures of your own; two files tell what is found in each, and replace older ones.
 
     unet outlines tumours: <name>_predicted.png (mask) and <name>_overlay.png. The others find
-    signs: <name>_signs.json (all) and <name>_boxes.png (those with a score of at least 0.5).
-    ssd300 loses signs wider than 132 pixels, or in large photographs 160.
+    signs: <name>_signs.json (those with a score of at least 0.05; bbox is x, y, width, height in
+    pixels of the upright picture) and <name>_boxes.png (of at least 0.5).
 
     Args:
         images: files, folders, or patterns in quotes.
@@ -196,7 +196,7 @@ def predict(model: str, images: Images, options: PredictOptions) -> None:
     if not images:
         raise InputError("no images given: name files, folders, or patterns in quotes")
     path, experiment = options.record or records.shipped(model), _experiment(model)
-    paths = pictures(images)
+    paths = pictures(images, experiment.ENDINGS)
     more = {"encoder_weights": options.encoder_weights} if model == "unet" else {}
     if not more and options.encoder_weights != PredictOptions.encoder_weights:
         raise InputError(f"--encoder-weights is {options.encoder_weights}: only unet takes it")
@@ -215,7 +215,8 @@ def predict(model: str, images: Images, options: PredictOptions) -> None:
             write_atomically(target, content)
             print(target)
     if faults:
-        raise InputError(f"{faults} of {len(paths)} images cannot be read; the others are done")
+        rest = "; the others are done" * (faults < len(paths))
+        raise InputError(f"{faults} of {len(paths)} images cannot be read{rest}")
 
 
 def compare(

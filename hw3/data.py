@@ -387,29 +387,30 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(pixels)
 
 
-def pictures(paths: Sequence[Path]) -> list[Path]:
+def pictures(paths: Sequence[Path], endings: Sequence[str] = ()) -> list[Path]:
     """The pictures among what a user names: files, folders, and patterns such as `photos/*.png`.
 
     Left out, which one printed line says, are masks of LGG, what systems leave in folders, and what
-    in a folder or by a pattern does not have the name of a picture. InputError if nothing is left.
+    in a folder or by a pattern does not have the name of a picture, or ends as earlier results do.
+    InputError if nothing is left.
     """
     kept, left = [], []
     for path in map(expanded, paths):
         named = path.is_file()
-        found = [path] if named else list(map(Path, glob(str(path))))
+        found = [path] if named else list(map(Path, glob(str(path), recursive=True)))
         if path.is_dir():
             found = list(path.iterdir())
         elif not found:
             remedy = "name pictures, their folder, or a pattern in quotes"
             raise InputError(f"{path}: no such file; {remedy}")
         for file in sorted(filter(Path.is_file, found)):
-            aside = _is_set_aside(file) or not (named or _is_picture(file))
-            (left if aside else kept).append(file)
+            taken = named or (_is_picture(file) and not file.name.endswith(tuple(endings)))
+            (kept if taken and not _is_set_aside(file) else left).append(file)
     if left:
-        print(f"left out, no pictures by their names: {_few([file.name for file in left])}")
+        print(f"left out, by their names: {_few([file.name for file in left])}")
     if not kept:
         where = _few([str(path) for path in paths]) or "nothing named"
-        raise InputError(f"{where}: no picture there; name {READ}")
+        raise InputError(f"{where}: no picture there; name {READ}, or 'DIR/**/*'")
     return list(dict.fromkeys(kept))
 
 

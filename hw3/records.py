@@ -202,7 +202,8 @@ def check_weights(record: RunRecord, weights: Path) -> None:
         remedy = "give --weights (train leaves it beside its record)"
         raise InputError(f"{weights}: no such weights file; {remedy}")
     if file_sha256(weights) != record.weights.get("sha256"):
-        raise InputError(f"{weights}: these are not the weights of record {record.name}")
+        fault = f"{weights}: these are not the weights of record {record.name}"
+        raise InputError(f"{fault}; give the record of their run")
 
 
 def trained(model: nn.Module, weights: Path, accelerator: Accelerator) -> nn.Module:

@@ -293,14 +293,19 @@ def test_predict_takes_files_folders_and_patterns(capsys, monkeypatch, trained, 
     kinds = ("predicted", "overlay")
     results = [to / f"{stem}_{kind}.png" for stem in ("first", "second", "two") for kind in kinds]
     assert capsys.readouterr().out.splitlines() == [str(path) for path in results]
+    to.rename(given / "results")
+    shutil.copytree(given / "results", given, dirs_exist_ok=True)  # are no pictures to look at
     (given / "broken.tif").write_bytes(b"II*\0 and no more")
     (given / "empty.png").touch()
     assert main(["predict", "unet", str(given), *options]) == 2
     out, err = capsys.readouterr()
-    assert out.splitlines() == [str(path) for path in results[:4]]
+    assert out.splitlines()[1:] == [str(path) for path in results[:4]]
     first, second, last = err.splitlines()
     assert "broken.tif" in first and "empty.png" in second
     assert last == "error: 2 of 4 images cannot be read; the others are done"
+    options = ["--record", trained, "--to", to]
+    assert main(["predict", "unet", str(given / "empty.png"), *map(str, options)]) == 2
+    assert capsys.readouterr().err.endswith("error: 1 of 1 images cannot be read\n")
 
 
 def test_names_that_standard_output_has_no_letters_for(capsys, trained, image, tmp_path) -> None:
@@ -351,7 +356,7 @@ def test_predict_without_imagenets_weights(capsys, monkeypatch, image, tmp_path)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(torch.hub, "download_url_to_file", _unreachable)
     fault = refused(capsys, "predict", "unet", image, "--to", tmp_path)
-    assert "no network" in fault and fault.endswith("or name a file of weights\n")
+    assert "no network" in fault and "--encoder-weights" in fault
     other = tmp_path / "other.safetensors"
     safetensors.torch.save_file(vgg16_features("random").state_dict(), other)
     options = ["--encoder-weights", other, "--to", tmp_path]

@@ -587,9 +587,15 @@ def test_a_folder_stands_for_its_pictures(photos: Path, capsys) -> None:
     names = ["a.JPG", "b.png", "p_1.tif"]
     assert [path.name for path in pictures([photos])] == names
     told = "names: .DS_Store, ._a.JPG, Thumbs.db, desktop.ini, notes.txt, and 2 more\n"
-    assert capsys.readouterr().out == f"left out, no pictures by their {told}"
+    assert capsys.readouterr().out == f"left out, by their {told}"
     assert [path.name for path in pictures([photos / "*"])] == names
     assert "more" not in capsys.readouterr().out  # a pattern leaves out dot files by itself
+    (photos / "below.png" / "c_overlay.png").touch()
+    deep = Path("photos/**/*.png")
+    assert [path.name for path in pictures([deep], ["_1.png"])] == ["b.png", "c_overlay.png"]
+    assert [path.name for path in pictures([deep], ["_overlay.png"])] == ["b.png"]
+    own = photos / "below.png" / "c_overlay.png"
+    assert pictures([own], ["_overlay.png"]) == [own]
 
 
 def test_a_pattern_and_files_in_their_order_each_once(photos: Path, capsys) -> None:

@@ -18,7 +18,7 @@ from torchvision.models.detection import fasterrcnn_resnet50_fpn, ssd300_vgg16
 
 from hw3 import records, training
 from hw3.__main__ import main
-from hw3.data import InputError
+from hw3.data import InputError, read_picture
 from hw3.detection import experiment, gtsdb
 from hw3.detection.gtsdb import GROUPS, GtsdbDataset, read_gtsdb
 from hw3.detection.models import OUTPUTS, predict
@@ -131,6 +131,38 @@ def test_images_are_seen_whole_or_in_tiles_as_the_settings_say(finished, dataset
     assert not same_detections(in_tiles, at_once)
     found = experiment.detect(SETTINGS["faster-rcnn"], two_stage, image)
     assert same_detections(found, predict(two_stage, pixels))
+
+
+def test_larger_signs_are_found_in_smaller_copies(monkeypatch) -> None:
+    boxes = {  # by the height of the copy
+        800: [[10, 10, 30, 30], [80, 80, 230, 240]],
+        400: [[0, 0, 39, 39], [100, 50, 150, 90]],
+        200: [[20, 20, 60, 60]],
+    }
+
+    def found(settings, _model, image: np.ndarray) -> dict:
+        own = np.array(boxes[image.shape[0]], np.float32)
+        scores = np.linspace(0.5, 0.6, len(own), dtype=np.float32) + 100 / image.shape[0]
+        return {"boxes_xyxy": own, "labels": np.ones(len(own), np.int64), "scores": scores}
+
+    monkeypatch.setattr(experiment, "detect", found)
+    image = np.zeros((800, 1301, 3), np.uint8)
+    every = experiment.search(SETTINGS["ssd300"], torch.nn.Identity(), image)
+    exact = 1301 / 650
+    expected = [[80, 80, 240, 240], [100 * exact, 100, 150 * exact, 180], [10, 10, 30, 30]]
+    assert every["boxes_xyxy"] == pytest.approx(np.array(expected), abs=1)
+    assert every["scores"] == pytest.approx(np.array([1.0, 0.85, 0.625]))
+    whole = experiment.search(SsdSettings(), torch.nn.Identity(), image)
+    assert len(whole["boxes_xyxy"]) == 2  # is resized as a whole, so that one look is enough
+
+
+@each_model
+def test_a_sign_from_near_is_found_with_the_weights_of_the_package(model_name) -> None:
+    road = read_picture(Path(__file__).parents[1] / "book/_static/road.jpg")
+    near = cv2.resize(road[204:426, 941:1160], None, fx=3, fy=3, interpolation=cv2.INTER_CUBIC)
+    found = experiment.search(*experiment.load(records.shipped(model_name)), near)
+    assert found["scores"][0] > 0.9 and GROUPS[found["labels"][0] - 1] == "prohibitory"
+    assert found["boxes_xyxy"][0] == pytest.approx([242, 244, 420, 422], abs=15)
 
 
 def test_coco_results_have_width_and_height_and_are_rounded() -> None:

@@ -27,8 +27,6 @@ colab.set_up("book/appendix")
 import sys
 from pathlib import Path
 
-import numpy as np
-
 from hw3 import plots, records
 from hw3.data import InputError, read_picture
 from hw3.detection import experiment as detection
@@ -50,7 +48,7 @@ if "google.colab" in sys.modules:
 image = read_picture(Path(photograph))
 record = records.shipped("faster-rcnn")
 settings, detector = detection.load(record)
-found = detection.to_coco(0, detection.detect(settings, detector, image))
+found = detection.to_coco(0, detection.search(settings, detector, image))
 sure = [one for one in found if one["score"] >= 0.5]
 
 # %% mystnb={"figure": {"name": "fig-own-road", "caption": "What Faster R-CNN finds with a score of at least 0.5. Here: a simulated road."}, "image": {"alt": "A street with houses. Boxes with a group and a score lie around traffic signs."}}
@@ -68,16 +66,16 @@ slice_file = "../_static/slice.png"
 kept = data_folder() / "vgg16_features.safetensors"
 
 image = read_picture(Path(slice_file))
-tumour = np.zeros(image.shape[:2])
 try:
     record, encoder = records.shipped("unet"), str(kept) if kept.exists() else "imagenet"
     settings, unet = segmentation.load(record, encoder_weights=encoder)
     tumour = segmentation.segment(settings, unet, image)
 except InputError as fault:  # no network, say
+    tumour = None
     print(fault)
 
 # %% mystnb={"figure": {"name": "fig-own-slice", "caption": "What the U-Net outlines (orange), and its probabilities. Here: a simulated slice."}, "image": {"alt": "A brain slice with a bright lesion, which an orange line surrounds; beside it a map of probabilities, bright in the same place."}}
-plots.found_tumour(image, tumour)
+None if tumour is None else plots.found_tumour(image, tumour)
 
 # %% [markdown]
 # It was trained on patients of five hospitals, and is no good for a decision about anybody. The terms of its weights, and more of what the networks cannot do, are on {doc}`cards`.

@@ -20,7 +20,7 @@ from hw3.detection import ap, gtsdb
 from hw3.detection.gtsdb import GROUPS, GtsdbDataset
 from hw3.detection.models import Detections, build_faster_rcnn, build_ssd300, predict, total_loss
 from hw3.detection.samples import CropSamples, collate
-from hw3.detection.tiles import predict_tiled
+from hw3.detection.tiles import TILE, distinct, predict_tiled
 from hw3.records import RunRecord, check_weights, checked, keep, trained
 from hw3.settings import DetectionSettings, FasterRcnnSettings, Profile, SsdSettings, data_folder
 from hw3.simulated.roads import simulate_gtsdb
@@ -30,6 +30,8 @@ ENDINGS = ("_signs.json", "_boxes.png")
 """Of the files that `look` fills."""
 DRAWN_SCORE = 0.5
 """Score from which a detection is drawn into a picture of one's own."""
+LARGE_SIGN = 40
+"""Pixels from which a sign is seen well enough in a smaller copy of a picture."""
 MAX_GRADIENT_NORM = 5.0
 WHOLE_IMAGE = (800, 1333)
 """Shortest and longest side that Faster R-CNN resizes to where it is trained on whole images."""
@@ -222,6 +224,23 @@ def detect(settings: DetectionSettings, model: nn.Module, image: np.ndarray) -> 
     return predict_tiled(model, pixels) if tiled else predict(model, pixels)
 
 
+def search(settings: DetectionSettings, model: nn.Module, image: np.ndarray) -> Detections:
+    """Signs in a picture of any size, larger ones than GTSDB's included; see `detect`.
+
+    A network that was trained on native crops knows signs of 16 to 127 pixels alone. So the picture
+    is also looked at halved, and halved again, as long as a tile fits into the larger copy.
+    """
+    looks, size = [detect(settings, model, image)], image.shape[1::-1]
+    while settings.crops and min(image.shape[:2]) >= TILE:
+        image = cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        found = detect(settings, model, image)
+        boxes = found["boxes_xyxy"]
+        large = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0) >= LARGE_SIGN
+        enlarged = boxes * np.tile(np.divide(size, image.shape[1::-1]), 2).astype(np.float32)
+        looks.append({name: own[large] for name, own in (found | {"boxes_xyxy": enlarged}).items()})
+    return distinct(looks) if len(looks) > 1 else looks[0]
+
+
 def evidence(
     settings: DetectionSettings,
     model: nn.Module,
@@ -319,7 +338,7 @@ def look(
 ) -> tuple[bytes, ...]:
     """All signs in a picture as JSON, and the sure ones drawn as PNG; see `ENDINGS`."""
     image = read_picture(path)
-    found = to_coco(number, detect(settings, model, image))
+    found = to_coco(number, search(settings, model, image))
     for detection in found:
         detection |= {"file_name": path.name, "group": GROUPS[detection["category_id"] - 1]}
     sure = [detection for detection in found if detection["score"] >= DRAWN_SCORE]
@@ -344,7 +363,10 @@ def _drawn(image: np.ndarray, found: list[dict[str, Any]]) -> bytes:
         text = f"{detection['group']} {detection['score']:.2f}"
         font = (cv2.FONT_HERSHEY_SIMPLEX, scale)
         (length, tall), below = cv2.getTextSize(text, *font, line)
-        left, foot = max(0, min(x, image.shape[1] - length)), max(y - below - line, tall)
+        # Beside its box, since above and below it stand other signs.
+        right = x + width + line
+        left = right if right + length <= image.shape[1] else max(0, x - line - length)
+        foot = y + (height + tall) // 2
         cv2.rectangle(canvas, (left, foot - tall), (left + length, foot + below), orange, -1)
         cv2.putText(canvas, text, (left, foot), *font, (255, 255, 255), line, cv2.LINE_AA)
     return cv2.imencode(".png", canvas)[1].tobytes()

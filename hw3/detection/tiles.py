@@ -109,7 +109,13 @@ def merge(
         cut = ((np.abs(boxes - borders) <= BORDER) & inner).any(axis=1)
         boxes = np.clip(boxes, 0, [width, height, width, height]).astype(np.float32)
         real = ~cut & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-        parts.append((boxes[real], found["labels"][real], found["scores"][real]))
-    boxes, labels, scores = (np.concatenate(column) for column in zip(*parts, strict=True))
+        parts.append({name: own[real] for name, own in (found | {"boxes_xyxy": boxes}).items()})
+    return distinct(parts)
+
+
+def distinct(parts: list[Detections]) -> Detections:
+    """All detections, best first, without those that a better one of their label covers."""
+    names = ("boxes_xyxy", "labels", "scores")
+    boxes, labels, scores = (np.concatenate([part[name] for part in parts]) for name in names)
     kept = batched_nms(*map(torch.from_numpy, (boxes, scores, labels)), MATCH_THRESHOLD).numpy()
     return {"boxes_xyxy": boxes[kept], "labels": labels[kept], "scores": scores[kept]}

@@ -347,7 +347,8 @@ def load(
         state |= {f"encoder.{name}": value for name, value in model.encoder.state_dict().items()}
         if not torch.allclose(encoder_norms(state), norms, rtol=1e-3):
             remedy = "give torchvision's VGG16_Weights.IMAGENET1K_FEATURES"
-            raise InputError(f"{encoder_weights}: not the encoder that the run had; {remedy}")
+            fault = f"--encoder-weights is {encoder_weights}, not the encoder that the run had"
+            raise InputError(f"{fault}; {remedy}")
     load_state(model, state, weights)
     return settings, model.eval().to(training.processes().device)
 
@@ -366,7 +367,8 @@ def look(
     image = read_picture(path)
     mask = (segment(settings, model, image) > 0.5).astype(np.uint8)
     outlines, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    overlay = cv2.drawContours(image.copy(), outlines, -1, PREDICTED_RGB, 1)
+    line = max(1, round(max(image.shape) / 500))  # seen when the whole slice fits a screen
+    overlay = cv2.drawContours(image.copy(), outlines, -1, PREDICTED_RGB, line)
     return tuple(cv2.imencode(".png", own)[1].tobytes() for own in (255 * mask, overlay[..., ::-1]))
 
 
