@@ -122,8 +122,6 @@ class DetectionSettings(Settings):
     """Native crops an epoch; None for whole images, resized, as in the report."""
     sign_share: Share = 0.8
     """Share of the crops laid around a sign; the others lie anywhere."""
-    mandatory_times: Count = 1
-    """How often a mandatory sign counts when the sign of a crop is drawn."""
     frozen_blocks: Annotated[int, Field(ge=0, le=5)] = 2
     """Blocks of the backbone that are not trained (a BatchNorm's statistics still follow)."""
     epochs: Count = 10

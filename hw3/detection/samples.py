@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from hw3.data import InputError
-from hw3.detection.gtsdb import GROUPS, GtsdbDataset
+from hw3.detection.gtsdb import GtsdbDataset
 from hw3.detection.tiles import TILE
 from hw3.settings import DetectionSettings, SsdSettings
 
@@ -50,13 +50,7 @@ class CropSamples(torch.utils.data.Dataset):
         self.dataset, self.settings = dataset, settings
         number = {image_id: index for index, image_id in enumerate(dataset.image_ids)}
         self.indices = [number[image_id] for image_id in image_ids]
-        times = {GROUPS.index("mandatory") + 1: settings.mandatory_times}
-        self.signs = [
-            (i, box)
-            for i in self.indices
-            for box, label in zip(dataset.boxes_xyxy[i], dataset.labels[i], strict=True)
-            for _ in range(times.get(int(label), 1))
-        ]
+        self.signs = [(i, box) for i in self.indices for box in dataset.boxes_xyxy[i]]
         self.padded = isinstance(settings, SsdSettings)
         self.side = TILE if self.padded else settings.crop_size
         self.augmentation = Augmentation(settings.seed)
