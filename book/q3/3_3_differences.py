@@ -111,7 +111,7 @@ for split, names in RECIPES.items():
 table(["split", "recipe", "AP at IoU 0.5 of each seed", "margin over images", "over seeds"], rows)
 
 # %% [markdown]
-# On the official split, another seed changes a score by less than another test set would: the seeds of one recipe share their start and their test images. On random splits a seed draws the test images as well, so that its margin holds both kinds of chance, and is as large as that over images.
+# On the official split, another seed changes a score by less than another test set would: the seeds of one recipe share their start and their test images. On random splits a seed draws the test images as well, so that its margin holds both kinds of chance, and is nearly as large as that over images.
 #
 # ## Pooled
 #
