@@ -135,7 +135,7 @@ for title, own in counts.items():
 table(["", "false masks", "slices without tumour", "found", "slices with tumour"], rows)
 
 # %% [markdown]
-# On real slices, nearly all with tumour are found, on known patients and on new ones. Of those without, less than a tenth are given a false mask by the report's recipe and by our longer runs, and up to a fifth by ours as listed. One false mask in six slices, as in the report, is no more than a different draw of so few. What is missed is mostly small ({doc}`../q3/3_4_segmentation_errors`). The report's remark that its network follows bright (green) areas too eagerly was not tested.
+# On real slices, nearly all with tumour are found, on known patients and on new ones. Of those without, less than a tenth are given a false mask by the report's recipe and by our longer runs, and about a sixth by ours as listed. One false mask in six slices, as in the report, is no more than a different draw of so few. What is missed is mostly small ({doc}`../q3/3_4_segmentation_errors`). The report's remark that its network follows bright (green) areas too eagerly was not tested.
 #
 # ## Ten slices by a rule
 #
