@@ -1,4 +1,4 @@
-"""What pages of chapters 2 and 3 share, or what is too long to stand on one of them."""
+"""What several pages share, or what is too long to stand on one of them."""
 
 import json
 from collections import defaultdict
@@ -17,7 +17,7 @@ from hw3.detection import ap
 from hw3.detection.gtsdb import GROUPS
 from hw3.detection.tiles import TILE, tile_origins
 from hw3.plots import MUTED, TRAINED
-from hw3.records import RunRecord
+from hw3.records import RunRecord, load
 from hw3.segmentation.metrics import SliceCounts, dice
 
 Score = tuple[float, Sequence[float]]
@@ -56,14 +56,20 @@ def covered(
     return np.array([bool(box_iou(box[None], anchors).max() >= 0.5) for box in boxes])
 
 
-def counts(runs: Iterable[RunRecord], parts: Sequence[str] = ("test",)) -> SliceCounts:
+def folds(folder: Path) -> list[RunRecord]:
+    """The runs of the U-Net's cross-validation that were made; each tests patients of its own."""
+    return [load(path) for path in sorted(folder.glob("lgg-patients-fold?.json"))]
+
+
+def counts(runs: Sequence[RunRecord], parts: Sequence[str] = ("test",)) -> SliceCounts:
     """The pixels of all runs, for each in parts of its data, so that they are scored together.
 
     A slice that several runs count is another one in each, but its patient is the same: whoever
     resamples patients draws them in all runs at once.
     """
+    pixels = runs[0].evidence["pixels_per_slice"]
     found = [
-        (number, SliceCounts.from_evidence(run.evidence[part], SLICE_PIXELS))
+        (number, SliceCounts.from_evidence(run.evidence[part], pixels))
         for number, run in enumerate(runs)
         for part in parts
     ]
@@ -71,7 +77,7 @@ def counts(runs: Iterable[RunRecord], parts: Sequence[str] = ("test",)) -> Slice
         np.concatenate([own.patient_ids for _, own in found]),
         np.concatenate([own.slice_indices + 1000 * number for number, own in found]),
         *np.concatenate([own.triple for _, own in found], axis=1),
-        pixels=SLICE_PIXELS,
+        pixels=pixels,
     )
 
 

@@ -48,27 +48,27 @@ from pathlib import Path
 
 from IPython.display import display
 
+import beyond
 from hw3 import records
 from hw3.detection import ap
-from hw3.segmentation.metrics import SliceCounts, scores
+from hw3.segmentation.metrics import scores
 from hw3.tables import STATISTICS, score, seeds, sources, table, with_interval
 
 RUNS = Path("runs")
 by_report, by_slice, by_patient = (
     records.load(RUNS / f"lgg-{own}.json") for own in ("report", "slice", "patient")
 )
-parts, pixels = by_patient.evidence, by_patient.evidence["pixels_per_slice"]
-validated = [
-    SliceCounts.from_evidence(run.evidence["validation"], run.evidence["pixels_per_slice"])
-    for run in (by_report, by_slice)
-]
-batches = [score(scores(own, batch_size=20), "dice_batch_mean") for own in validated]
-held_out = SliceCounts.from_evidence(parts["validation"] | parts["test"], pixels)
-patients = score(scores(held_out, batch_size=20), "dice_patient_mean")
-folds = [records.load(path) for path in sorted(RUNS.glob("lgg-patients-fold?.json"))]
-tested = {patient: own for run in folds for patient, own in run.evidence["test"].items()}
-of_folds = SliceCounts.from_evidence(tested, pixels)
-of_folds = score(scores(of_folds, batch_size=20), "dice_patient_mean")
+folds, unseen = beyond.folds(RUNS), ("validation", "test")
+
+
+def dice_of(name, runs, parts=("test",)):
+    """A mean Dice of these parts of the runs' data, as a cell."""
+    return score(scores(beyond.counts(runs, parts), batch_size=20), name)
+
+
+batches = [dice_of("dice_batch_mean", [own], ["validation"]) for own in (by_report, by_slice)]
+patients = dice_of("dice_patient_mean", [by_patient], unseen)
+of_folds = dice_of("dice_patient_mean", folds)
 frcnn, ssd, official = (
     records.load_seeds(RUNS, f"gtsdb-{own}")
     for own in ("frcnn-random", "ssd-random", "frcnn-official")

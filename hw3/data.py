@@ -410,7 +410,7 @@ def pictures(paths: Sequence[Path], endings: Sequence[str] = ()) -> list[Path]:
         print(f"left out, by their names: {_few([file.name for file in left])}")
     if not kept:
         where = _few([str(path) for path in paths]) or "nothing named"
-        raise InputError(f"{where}: no picture there; name {READ}, or 'DIR/**/*'")
+        raise InputError(f"{where}: no picture there; name {READ}; 'DIR/**/*' has subfolders")
     return list(dict.fromkeys(kept))
 
 

@@ -21,7 +21,7 @@ def segmented(**parts):
         }
         for part, patients in parts.items()
     }
-    return RunRecord("unet", {}, {}, seed=0, evidence=evidence)
+    return RunRecord("unet", {}, {}, seed=0, evidence=evidence | {"pixels_per_slice": 100})
 
 
 @pytest.mark.parametrize(
@@ -58,6 +58,7 @@ def test_runs_count_together_and_share_their_patients():
     assert counted.patient_ids.tolist() == ["b", "a", "b", "a"]
     assert len(set(zip(counted.patient_ids, counted.slice_indices, strict=True))) == 4
     assert counted.triple.tolist() == [[1, 6, 2, 8], [0, 2, 0, 0], [1, 2, 0, 0]]
+    assert counted.pixels == 100
 
 
 def test_patients_are_compared_on_the_slices_that_both_have():

@@ -29,9 +29,10 @@ from pathlib import Path
 
 from IPython.display import HTML
 
+import beyond
 from hw3 import records
 from hw3.detection import ap
-from hw3.segmentation.metrics import SliceCounts, scores
+from hw3.segmentation.metrics import scores
 from hw3.tables import STATISTICS, over_seeds
 
 RUNS = Path("../runs")
@@ -48,13 +49,9 @@ frcnn, ssd, official = (
 
 # %%
 DIGITS = str.maketrans("0123456789.", "۰۱۲۳۴۵۶۷۸۹٫")
-held_out, pixels = by_patient.evidence, by_patient.evidence["pixels_per_slice"]
-unseen = scores(
-    SliceCounts.from_evidence(held_out["validation"] | held_out["test"], pixels), batch_size=20
-)
-folds = [records.load(path) for path in sorted(RUNS.glob("lgg-patients-fold?.json"))]
-tested = {patient: own for run in folds for patient, own in run.evidence["test"].items()}
-of_folds = scores(SliceCounts.from_evidence(tested, pixels), batch_size=20)
+unseen = scores(beyond.counts([by_patient], ("validation", "test")), batch_size=20)
+folds = beyond.folds(RUNS)
+of_folds = scores(beyond.counts(folds), batch_size=20)
 matches = [ap.match(run.evidence["truths"], run.evidence["detections"]) for run in official]
 three = ap.pooled(matches, partial(ap.mean_average_precision, labels=(1, 2, 3)))
 prohibitory, mandatory, danger = (
@@ -65,8 +62,7 @@ prohibitory, mandatory, danger = (
 
 def batch_mean(run: records.RunRecord) -> float:
     """Dice on validation slices, as a mean over batches of 20."""
-    own = SliceCounts.from_evidence(run.evidence["validation"], run.evidence["pixels_per_slice"])
-    return scores(own, batch_size=20)["dice_batch_mean"]
+    return scores(beyond.counts([run], ["validation"]), batch_size=20)["dice_batch_mean"]
 
 
 def number(value: float, digits: int = 3) -> str:

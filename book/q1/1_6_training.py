@@ -27,9 +27,10 @@ colab.set_up("book/q1")
 import json
 from pathlib import Path
 
+import beyond
 from hw3 import plots, records
 from hw3.segmentation import experiment
-from hw3.segmentation.metrics import SliceCounts, dice_gain, scores
+from hw3.segmentation.metrics import dice_gain, scores
 from hw3.settings import active, recipe, runs_folder
 from hw3.tables import environment, score, sources, table, with_interval
 
@@ -68,10 +69,6 @@ plots.curves({"The report's recipe, real data": by_report, f"This page, {dataset
 
 
 # %%
-def counted(run, part):
-    return SliceCounts.from_evidence(run.evidence[part], run.evidence["pixels_per_slice"])
-
-
 columns = {
     "its recipe, real": by_report,
     "ours, real": listed,
@@ -79,7 +76,7 @@ columns = {
     f"this page, {dataset.kind}": ours,
 }
 runs = columns.values()
-validated = [scores(counted(run, "validation"), batch_size=20) for run in runs]
+validated = [scores(beyond.counts([run], ["validation"]), batch_size=20) for run in runs]
 trained = [run.history[-1]["train"] for run in runs]
 
 # %%
@@ -112,7 +109,7 @@ table(["last epoch", "report", *columns], [[title, *row] for title, row in rows.
 rows = []
 for part in ("validation", "test"):
     for title, run in (("our recipe", listed), ("our recipe, longer", longer)):
-        gain = dice_gain(counted(by_report, part), counted(run, part))
+        gain = dice_gain(*(beyond.counts([own], [part]) for own in (by_report, run)))
         cells = [score(own.results[part], "dice") for own in (by_report, run)]
         rows.append([title, part, *cells, with_interval(*gain, "+.3f")])
 table(["", "real slices", "report's recipe, pooled Dice", "ours", "difference"], rows)

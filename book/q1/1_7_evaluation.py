@@ -29,9 +29,10 @@ from pathlib import Path
 
 import numpy as np
 
+import beyond
 from hw3 import plots, records
 from hw3.segmentation import experiment
-from hw3.segmentation.metrics import SliceCounts, dice, scores
+from hw3.segmentation.metrics import dice, scores
 from hw3.settings import active, recipe, runs_folder
 from hw3.tables import environment, score, sources, table
 
@@ -51,29 +52,16 @@ by_report, by_slice, longer, listed = (
     records.load(RUNS / f"lgg-{name}.json")
     for name in ("report", "slice", "patient", "patient-cpu")
 )
-folds = [records.load(path) for path in sorted(RUNS.glob("lgg-patients-fold?.json"))]
-
-
-# %%
-def counted(runs, *parts):
-    """The pixels of all slices in these parts of the runs' data; no patient is in two of them."""
-    found = {
-        patient: own
-        for run in runs
-        for part in parts
-        for patient, own in run.evidence[part].items()
-    }
-    return SliceCounts.from_evidence(found, runs[0].evidence["pixels_per_slice"])
-
+folds, unseen = beyond.folds(RUNS), ("validation", "test")
 
 # %%
 counts = {
-    "report's recipe, by slice": counted([by_report], "test"),
-    "ours, longer, by slice": counted([by_slice], "test"),
-    "ours, longer, new patients": counted([longer], "validation", "test"),
-    "ours, new patients": counted([listed], "validation", "test"),
-    f"ours, {len(folds)} folds of 5": counted(folds, "test"),
-    f"this page, {dataset.kind}": counted([ours], "test"),
+    "report's recipe, by slice": beyond.counts([by_report]),
+    "ours, longer, by slice": beyond.counts([by_slice]),
+    "ours, longer, new patients": beyond.counts([longer], unseen),
+    "ours, new patients": beyond.counts([listed], unseen),
+    f"ours, {len(folds)} folds of 5": beyond.counts(folds),
+    f"this page, {dataset.kind}": beyond.counts([ours]),
 }
 found = {title: scores(own, batch_size=20) for title, own in counts.items()}
 
@@ -143,7 +131,7 @@ table(["", "false masks", "slices without tumour", "found", "slices with tumour"
 
 # %%
 test = dataset.indices_of(ours.data["split"]["test"])
-pixels = counted([ours], "test")  # in the order of `test`
+pixels = beyond.counts([ours])  # in the order of `test`
 
 
 def evenly(ranked, wanted):
