@@ -62,9 +62,7 @@ def fetch_state(weights: WeightsEnum) -> dict[str, Tensor]:
     except Exception as error:  # a damaged file raises almost anything
         if file.exists():  # torch moves a download there once its hash is right
             raise InputError(f"{file} is damaged: delete {file}, and run again") from None
-        remedy = (
-            f"put it into {folder}, or name one: --encoder-weights of unet, else --weights"
-        )
+        remedy = f"put it into {folder}, or name one: --encoder-weights of unet, else --weights"
         raise InputError(f"{weights}: no download from {weights.url} ({error}); {remedy}") from None
 
 
