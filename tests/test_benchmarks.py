@@ -20,10 +20,3 @@ def test_a_detector_is_measured_in_a_process_of_its_own(tmp_path, monkeypatch) -
     [row] = made["detectors"]
     assert row.keys() == KEPT["detectors"][0].keys() and row["detector"] == "small"
     assert 0 < row["weights_megabytes"] < 10 and row["peak_megabytes"] > 0 < row["seconds"]
-
-
-def test_both_recipes_are_measured_as_they_are_and_ours_with_all_channels() -> None:
-    found = dict(detectors.detectors())
-    assert len(found) == 6 and found["SSD300, ours"].width == 0.25
-    assert found["SSD300, ours with all channels"].width == 1
-    assert found["Faster R-CNN, as in the report"].backbone == "resnet50-fpn"

@@ -48,9 +48,7 @@ def run(ran: list) -> set[str]:
     return set(names)
 
 
-def test_a_notebook_that_fails_ends_the_run_with_its_name(
-    ran: list, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_notebook_that_fails_ends_the_run_with_its_name(ran, monkeypatch) -> None:
     def fail(*_arguments: object) -> None:
         raise CellExecutionError("cell 3 \x1b[31mfailed\x1b[0m", "ValueError", "no")
 
@@ -90,9 +88,7 @@ def test_a_changed_package_finds_no_runs_of_the_older_one(ran: list) -> None:
     assert not any(Path(folder).exists() for folder in before)
 
 
-def test_another_profile_is_run_again_and_real_runs_outlive_a_change(
-    ran: list, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_profile_is_run_again_and_real_runs_outlive_a_change(ran, monkeypatch) -> None:
     run(ran)
     monkeypatch.setenv("HW3_PROFILE", "full")
     assert run(ran) == {"a.py", "b.py"}

@@ -131,7 +131,7 @@ def test_the_dark_theme_is_as_good_and_leaves_figures_on_white(context, html, ax
         [background] = page.locator("body").evaluate_all(style)
         assert sum(int(level) for level in re.findall(r"\d+", background)[:3]) < 300
         figures = page.locator("article figure img").evaluate_all(style)
-        assert set(figures) <= {"rgb(255, 255, 255)"}
+        assert set(figures) == ({"rgb(255, 255, 255)"} if name != "book/index" else set())
         assert serious_faults(page, axe) == []
 
 

@@ -1,14 +1,9 @@
-"""Many damaged files for every reader, and kills of a run at any moment; both are seeded.
-
-CAMPAIGN_FILES and CAMPAIGN_KILLS ask for more of them.
-"""
+"""Many damaged files for every reader, seeded; CAMPAIGN_FILES asks for more of them."""
 
 import json
 import math
 import os
 import shutil
-import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -21,7 +16,7 @@ import torch
 from PIL import Image
 from test_data import zip_bytes
 from test_segmentation_lgg import write_slice
-from test_training import assert_same, finish, start, train, train_in_process
+from test_training import train
 from torch import nn
 
 from hw3 import training
@@ -34,7 +29,6 @@ from hw3.segmentation import experiment as segmentation
 from hw3.segmentation.lgg import read_lgg
 
 FILES = int(os.environ.get("CAMPAIGN_FILES", 500))
-KILLS = int(os.environ.get("CAMPAIGN_KILLS", 3))
 NOISE = np.random.default_rng(0).integers(256, size=(24, 32, 3), dtype=np.uint8)
 PIXELS = NOISE // 16 * 16  # can be compressed
 SIGNS = b"\xef\xbb\xbf00000.ppm;2;3;12;20;11\r\n00001.ppm;0;0;32;24;40\n00001.ppm;1;1;9;9;38\n"
@@ -197,22 +191,3 @@ def test_damage_is_told_in_one_line_or_does_no_harm(tmp_path, monkeypatch, kind)
             if not isinstance(error, InputError) or not is_told(str(error)):
                 faults[seed] = repr(error)
     assert not faults
-
-
-@pytest.fixture(scope="module")
-def unkilled(tmp_path_factory) -> tuple[Any, float]:
-    """What a run ends with, and its seconds."""
-    folder, begun = tmp_path_factory.mktemp("unkilled"), time.perf_counter()
-    assert finish(start(train_in_process, folder)) == [0]
-    return torch.load(folder / "result.pt"), time.perf_counter() - begun
-
-
-@pytest.mark.parametrize("seed", range(KILLS))
-def test_a_run_killed_at_any_moment_ends_as_an_unkilled_one(tmp_path, unkilled, seed) -> None:
-    expected, seconds = unkilled
-    process = start(train_in_process, tmp_path)
-    time.sleep(np.random.default_rng(seed).uniform(0, seconds))
-    process.kill()
-    assert finish(process)[0] in (0, -signal.SIGKILL)
-    assert finish(start(train_in_process, tmp_path)) == [0]
-    assert_same(torch.load(tmp_path / "result.pt"), expected)

@@ -1,6 +1,7 @@
 import inspect
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -87,8 +88,8 @@ def test_help_says_what_the_descriptions_say(capsys, words) -> None:
     command = {"data": words.replace(" ", "_")}.get(words.split()[0], words.split()[0])
     described = inspect.getdoc(getattr(command_line, command))
     assert described.splitlines()[0] in text
-    for line in described.partition("Args:\n")[2].splitlines():
-        assert line.partition(": ")[2].rstrip(".") in text
+    for entry in re.split(r"\n {4}(?=\w+: )", described.partition("Args:")[2])[1:]:
+        assert " ".join(entry.partition(": ")[2].split()).rstrip(".") in text
 
 
 @pytest.mark.parametrize(
@@ -140,11 +141,6 @@ def test_faults_of_the_user_are_one_line(capsys, monkeypatch, tmp_path, words, f
     monkeypatch.setattr(experiment, "train_step", None)  # none of them takes a step
     assert fault in refused(capsys, *words.split())
     assert os.listdir() == ["FILE"]
-
-
-def test_unknown_profile_is_one_line(capsys, monkeypatch) -> None:
-    monkeypatch.setenv("HW3_PROFILE", "huge")
-    assert "'huge'" in refused(capsys, "evaluate", "record.json")
 
 
 def test_another_fault_of_a_disk_names_the_file_and_what_to_do(capsys, monkeypatch) -> None:
@@ -204,18 +200,6 @@ def test_train_leaves_record_and_weights_and_says_where(typed, trained, folders)
     # --record was given an absolute path; the record keeps the file's name alone.
     assert record.command == "HW3_PROFILE=smoke python -m hw3 train unet --record copy.json"
     assert all(getattr(record, field.name) for field in fields(record) if field.name != "seed")
-
-
-def test_training_again_finds_the_finished_run(capsys, monkeypatch, trained, tmp_path) -> None:
-    def fit(*_arguments: Any) -> None:
-        raise AssertionError("trained again")
-
-    before = trained.read_bytes()
-    monkeypatch.setattr(training, "fit", fit)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert main(["train", "unet", "--record=~/copy.json"]) == 0
-    assert f"record: {trained}\n" in capsys.readouterr().out
-    assert trained.read_bytes() == before == (tmp_path / "copy.json").read_bytes()
 
 
 @pytest.mark.parametrize("reason", ["", "stopped; state saved"])
@@ -282,29 +266,25 @@ def test_compare_names_every_recorded_leaf_that_differs() -> None:
 
 
 def test_predict_takes_files_folders_and_patterns(capsys, monkeypatch, trained, image) -> None:
-    tmp_path = image.parent
-    given, to = tmp_path / "given", tmp_path / "new" / "folder"
+    home, kinds = image.parent, ("predicted", "overlay")
+    given, to = home / "given", home / "new/folder"
     given.mkdir()
-    for path in (given / "first.png", given / "second.png", tmp_path / "two.png"):
-        shutil.copy(image, path)
-    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("given/first.png", "given/old_overlay.png", "two.png"):
+        shutil.copy(image, home / name)
+    monkeypatch.setenv("HOME", str(home))
     options = ["--record", str(trained), "--to=~/new/folder"]
     assert main(["predict", "unet", str(given), "~/tw*.png", *options]) == 0
-    kinds = ("predicted", "overlay")
-    results = [to / f"{stem}_{kind}.png" for stem in ("first", "second", "two") for kind in kinds]
-    assert capsys.readouterr().out.splitlines() == [str(path) for path in results]
-    to.rename(given / "results")
-    shutil.copytree(given / "results", given, dirs_exist_ok=True)  # are no pictures to look at
+    results = [str(to / f"{stem}_{kind}.png") for stem in ("first", "two") for kind in kinds]
+    assert capsys.readouterr().out.splitlines()[1:] == results  # an older result is left out
     (given / "broken.tif").write_bytes(b"II*\0 and no more")
     (given / "empty.png").touch()
     assert main(["predict", "unet", str(given), *options]) == 2
     out, err = capsys.readouterr()
-    assert out.splitlines()[1:] == [str(path) for path in results[:4]]
+    assert out.splitlines()[1:] == results[:2]
     first, second, last = err.splitlines()
     assert "broken.tif" in first and "empty.png" in second
-    assert last == "error: 2 of 4 images cannot be read; the others are done"
-    options = ["--record", trained, "--to", to]
-    assert main(["predict", "unet", str(given / "empty.png"), *map(str, options)]) == 2
+    assert last == "error: 2 of 3 images cannot be read; the others are done"
+    assert main(["predict", "unet", str(given / "empty.png"), *options]) == 2
     assert capsys.readouterr().err.endswith("error: 1 of 1 images cannot be read\n")
 
 
@@ -313,17 +293,6 @@ def test_names_that_standard_output_has_no_letters_for(capsys, trained, image, t
     arguments = ["predict", "unet", str(path), f"--record={trained}", f"--to={tmp_path}"]
     assert main(arguments) == 0
     assert r"caf\udce9_overlay.png" in capsys.readouterr().out
-
-
-ABSURD = [{"image_size": 10**300}, {"decoder_channels": [10**9] * 4}, {"two\nlines": 1}]
-
-
-@pytest.mark.parametrize("change", ABSURD, ids=str)
-def test_predict_from_a_record_with_absurd_settings(capsys, trained, image, change) -> None:
-    path = altered(trained, image.with_name("run.json"), lambda own: own["settings"].update(change))
-    shutil.copy(trained.with_suffix(".safetensors"), path.with_suffix(".safetensors"))
-    fault = refused(capsys, "predict", "unet", image, "--record", path, "--to", path.parent)
-    assert "record unet: " in fault and len(fault) < 400
 
 
 def test_predict_without_its_weights_or_over_its_input(capsys, trained, image) -> None:

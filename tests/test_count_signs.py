@@ -28,13 +28,12 @@ def test_counts_of_three_images_by_hand(tmp_path, monkeypatch) -> None:
     assert (test["images"], test["images_without_signs"]) == (1, 0)
     assert train["signs"]["danger"] == {"small": 1, "medium": 0, "large": 0}
     assert test["signs"]["mandatory"] == {"small": 0, "medium": 1, "large": 1}
+    assert not any(train["signs"]["mandatory"].values())
     assert sum(part["images"] for part in counts["random"].values()) == 3
 
 
 @pytest.mark.parametrize("arguments", [[], ["nowhere"]])
-def test_a_wrong_call_ends_with_a_sentence_and_writes_nothing(
-    arguments, tmp_path, monkeypatch
-) -> None:
+def test_a_wrong_call_ends_with_a_sentence(arguments, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(count_signs, "TARGET", tmp_path / "counts.json")
     monkeypatch.setattr("sys.argv", ["count_signs.py", *arguments])
     with pytest.raises(SystemExit, match=r"FULLIJCNN2013|nowhere"):
@@ -54,10 +53,12 @@ def test_the_parts_of_a_split_make_up_the_whole(split) -> None:
 
 
 def test_the_published_counts() -> None:
-    """gt.txt has 852 lines of images 0 to 599 and 361 of the others; one of the 852 is a repeat."""
-    signs = {
-        part: sum(sum(sizes.values()) for sizes in counts["signs"].values())
-        for part, counts in COUNTS["official"].items()
-    }
-    assert signs == {"train": 852 - 1, "test": 361}
-    assert COUNTS["official"]["train"]["images"] == 600
+    """As published by group and by size, but for a small stop sign that gt.txt has twice."""
+    parts = COUNTS["official"].values()
+    train, test = (np.array([[*own["signs"][g].values()] for g in GROUPS]) for own in parts)
+    assert train.sum(axis=1).tolist() == [396, 114, 156, 186 - 1]
+    assert train.sum(axis=0).tolist() == [303 - 1, 266, 283]
+    assert test.sum(axis=1).tolist() == [161, 49, 63, 88]
+    assert test.sum(axis=0).tolist() == [110, 122, 129]
+    found = [(own["images"], own["images"] - own["images_without_signs"]) for own in parts]
+    assert found == [(600, 506), (300, 235)]

@@ -398,17 +398,12 @@ def test_grey_is_repeated_and_palettes_of_photographs_are_resolved(tmp_path: Pat
         np.testing.assert_array_equal(read_picture(tmp_path / name), palette.convert("RGB"))
 
 
-@pytest.mark.parametrize("writer", ["tifffile", "pillow"])
-def test_a_jpeg_in_a_tiff_is_read_as_pillow_reads_it(tmp_path: Path, writer: str) -> None:
-    path = tmp_path / "photo.tif"
-    if writer == "pillow":
-        Image.fromarray(SMOOTH).save(path, compression="jpeg", quality=95)
-    else:
-        tifffile.imwrite(path, SMOOTH, **RGB, compression="jpeg", rowsperstrip=16)
-    with Image.open(path) as image:
-        theirs = np.array(image.convert("RGB")).astype(int)
-    assert np.abs(read_picture(path) - theirs).max() <= 4
-    assert np.abs(read_picture(path) - SMOOTH.astype(int)).max() <= 16
+def test_a_jpeg_in_a_tiff_is_close_to_what_was_stored(tmp_path: Path) -> None:
+    path, stored = tmp_path / "photo.tif", SMOOTH.astype(int)
+    Image.fromarray(SMOOTH).save(path, compression="jpeg", quality=95)
+    assert np.abs(read_picture(path) - stored).max() <= 16
+    tifffile.imwrite(path, SMOOTH, **RGB, compression="jpeg", rowsperstrip=16)
+    assert np.abs(read_picture(path) - stored).max() <= 16
 
 
 @pytest.mark.parametrize("orientation", range(10))
@@ -488,13 +483,8 @@ DEEP_PPM = b"P6 56 40 65535\n" + (NOISE.astype(">u2") * 257).tobytes()
         ("stub.tif", save_bytes(b"II*\0"), "cannot be decoded .*give another copy"),
         ("a.jpg", save_bytes(b"\0\0\0\x18ftypheic"), "it is HEIC, no kind that this reads; con"),
         ("a.cr3", save_bytes(b"\0\0\0\x18ftypcrx "), "it is camera raw, no kind"),
-        ("a.png", save_bytes(b"\0\0\0\x18ftypcrx "), r"it is camera raw \(CR3\), no kind"),
         ("a.tif", save_bytes(b"II*\0\x10\0\0\0CR\2\0"), r"it is camera raw \(CR2\), no kind"),
-        ("a.mp4", save_bytes(b"\0\0\0\x20ftypisom"), "it is a video, no kind"),
-        ("a.avi", save_bytes(b"RIFF\x10\0\0\0AVI "), "it is a video, no kind"),
-        ("a.nii.gz", save_bytes(b"\x1f\x8b\x08\0"), r"it is compressed by gzip, as \.nii\.gz is"),
         ("a", save_bytes(bytes(128) + b"DICM"), "it is DICOM, no kind"),
-        ("a.svg", save_bytes(b"<svg>"), "it is a web page or a drawing, no kind"),
         ("empty.png", save_bytes(b""), "it is empty"),
         ("text.png", save_bytes(b"no picture"), "it is no whole TIFF, PNG, .*; convert it"),
         ("none.png", lambda path: None, "No such file or directory; name a picture"),
@@ -564,8 +554,12 @@ def test_strips_have_to_be_there(tmp_path: Path, compression, rows, tag, change,
     refused(path, what)
 
 
-@pytest.mark.parametrize("kind", ["jpg", "png", "bmp", "ppm", "gif", "webp", "tif"])
-@pytest.mark.parametrize("options", [{}, {"tile": (16, 16)}, {"compression": "jpeg"}], ids=str)
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [(kind, {}) for kind in ("jpg", "png", "bmp", "ppm", "gif", "webp", "tif")]
+    + [("tif", {"tile": (16, 16)}), ("tif", {"compression": "jpeg"})],
+    ids=str,
+)
 def test_half_a_picture_is_none(tmp_path: Path, kind: str, options: dict) -> None:
     path = tmp_path / f"half.{kind}"
     (save_tiff(NOISE, **RGB, **options) if kind == "tif" else save_image(NOISE))(path)

@@ -70,9 +70,7 @@ def coco_average_precision(truths, detections):
     true = [
         detection(entry["image_id"], (x1, y1, x2 - x1, y2 - y1), 1.0, int(label))
         for entry in truths
-        for (x1, y1, x2, y2), label in zip(
-            entry["boxes_xyxy"].tolist(), entry["labels"], strict=True
-        )
+        for (x1, y1, x2, y2), label in zip(entry["boxes_xyxy"], entry["labels"], strict=True)
     ]
     images = [{"id": entry["image_id"]} for entry in truths]
     categories, sets = [{"id": label} for label in LABELS], []

@@ -18,7 +18,7 @@ from torchvision.models.detection import fasterrcnn_resnet50_fpn, ssd300_vgg16
 
 from hw3 import records, training
 from hw3.__main__ import main
-from hw3.data import InputError, read_picture
+from hw3.data import InputError
 from hw3.detection import experiment, gtsdb
 from hw3.detection.gtsdb import GROUPS, GtsdbDataset, read_gtsdb
 from hw3.detection.models import OUTPUTS, predict
@@ -91,15 +91,12 @@ def test_a_run_is_found_again(finished, dataset, runs, tmp_path, monkeypatch, mo
     again, _ = experiment.run(settings, dataset, tmp_path)
     assert (again.weights, again.evidence) == (record.weights, record.evidence)
 
-    def refuse(*_arguments) -> None:
-        raise AssertionError("trained again")
-
-    monkeypatch.setattr(training, "fit", refuse)
+    monkeypatch.setattr(training, "fit", None)
     found, same = experiment.run(settings, dataset, runs)
     assert found == record and not same.training
     image = dataset.image(0)
     assert same_detections(*(experiment.detect(settings, own, image) for own in (model, same)))
-    with pytest.raises(AssertionError, match="trained again"):
+    with pytest.raises(TypeError, match="not callable"):  # is trained
         experiment.run(settings, replace(dataset, fingerprint="other"), runs)
 
 
@@ -154,15 +151,6 @@ def test_larger_signs_are_found_in_smaller_copies(monkeypatch) -> None:
     assert every["scores"] == pytest.approx(np.array([1.0, 0.85, 0.625]))
     whole = experiment.search(SsdSettings(), torch.nn.Identity(), image)
     assert len(whole["boxes_xyxy"]) == 2  # is resized as a whole, so that one look is enough
-
-
-@each_model
-def test_a_sign_from_near_is_found_with_the_weights_of_the_package(model_name) -> None:
-    road = read_picture(Path(__file__).parents[1] / "book/_static/road.jpg")
-    near = cv2.resize(road[204:426, 941:1160], None, fx=3, fy=3, interpolation=cv2.INTER_CUBIC)
-    found = experiment.search(*experiment.load(records.shipped(model_name)), near)
-    assert found["scores"][0] > 0.9 and GROUPS[found["labels"][0] - 1] == "prohibitory"
-    assert found["boxes_xyxy"][0] == pytest.approx([242, 244, 420, 422], abs=15)
 
 
 def test_coco_results_have_width_and_height_and_are_rounded() -> None:
@@ -222,10 +210,7 @@ def truth(own: records.RunRecord) -> dict:
         (lambda own: detection(own).update(bbox=[0, float("nan"), 1, 2]), r"bbox.1 is nan"),
         (lambda own: detection(own).update(bbox=[0, 0, 1]), r"bbox.3 is missing"),
         (lambda own: detection(own).update(score=True), r"detections.0.score is True"),
-        (
-            lambda own: own.data["split"]["train"].append(truth(own)["image_id"]),
-            "split: an image is there twice",
-        ),
+        (lambda own: own.data["split"].update(train=own.data["split"]["test"]), "there twice"),
         (lambda own: detection(own).update(image_id=5000), "not of the images that data.split"),
         (lambda own: truth(own).update(labels=[5]), "labels.0 is 5"),
         (lambda own: truth(own).update(labels=[1] * 9), "boxes_xyxy and labels differ in length"),
@@ -248,14 +233,10 @@ def test_files_of_ones_own_get_detections_and_a_picture(
 ) -> None:
     record, model = finished[model_name]
     monkeypatch.setattr(experiment, "DRAWN_SCORE", 0.0)
-    road, text, small = (tmp_path / f"{name}.png" for name in ("road", "text", "small"))
+    road, small = tmp_path / "road.png", tmp_path / "small.png"
     cv2.imwrite(str(road), dataset.image(2)[..., ::-1])
     cv2.imwrite(str(small), np.random.default_rng(0).integers(256, size=(90, 70), dtype=np.uint8))
-    text.write_text("not an image")
-    path = record.weights_in(runs).with_suffix(".json")
-    loaded = experiment.load(path)
-    with pytest.raises(InputError, match=r"text\.png"):
-        experiment.look(*loaded, text)
+    loaded = experiment.load(record.weights_in(runs).with_suffix(".json"))
     (found, picture), (_, grey) = (experiment.look(*loaded, file) for file in (road, small))
     signs = experiment.to_coco(0, experiment.detect(SETTINGS[model_name], model, dataset.image(2)))
     assert json.loads(found) == [
@@ -266,8 +247,6 @@ def test_files_of_ones_own_get_detections_and_a_picture(
     monkeypatch.setattr(experiment, "DRAWN_SCORE", 1.1)
     _, bare = experiment.look(*loaded, road)
     assert (np.array(Image.open(BytesIO(bare))) == dataset.image(2)).all()
-    with pytest.raises(InputError, match="no such weights file"):
-        experiment.load(path, tmp_path / "none.safetensors")
 
 
 def test_data_are_simulated_for_the_profile_or_found(dataset, tmp_path, monkeypatch) -> None:

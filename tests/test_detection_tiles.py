@@ -81,23 +81,6 @@ def test_every_sign_lies_whole_in_some_tile_clear_of_inner_borders(height: int, 
     assert len(tile_origins(800, 1360)) == 32
 
 
-def test_boxes_cut_by_an_inner_border_go_and_those_at_the_images_edge_stay() -> None:
-    left = detections(
-        ([0.0, 100.0, 40.0, 140.0], 1, 0.9),  # at the image's edge
-        ([270.0, 100.0, 300.0, 140.0], 2, 0.8),  # cut by the inner border on the right
-        ([200.0, 0.0, 230.0, 30.0], 3, 0.7),
-    )
-    right = detections(
-        ([0.0, 200.0, 30.0, 230.0], 4, 0.6),  # cut by the inner border on the left
-        ([102.0, 100.0, 142.0, 140.0], 2, 0.5),
-    )
-    found = merge([left, right], [(0, 0), (168, 0)], (300, 468))
-    boxes = [[0, 100, 40, 140], [200, 0, 230, 30], [270, 100, 310, 140]]
-    assert found["boxes_xyxy"].tolist() == boxes
-    assert found["labels"].tolist() == [1, 3, 2]
-    np.testing.assert_allclose(found["scores"], [0.9, 0.7, 0.5])
-
-
 def test_one_sign_in_two_tiles_is_one_and_labels_do_not_suppress_each_other() -> None:
     first = detections(([200.0, 50.0, 240.0, 90.0], 1, 0.6), ([200.0, 50.0, 240.0, 90.0], 2, 0.3))
     second = detections(([33.0, 50.0, 73.0, 90.0], 1, 0.8), ([80.0, 50.0, 120.0, 90.0], 1, 0.4))

@@ -41,9 +41,7 @@ EXAMPLES = list(examples())
 
 
 @pytest.mark.parametrize(("module", "name", "text"), EXAMPLES, ids=[own[1] for own in EXAMPLES])
-def test_example(
-    module: str, name: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_example(module, name, text, tmp_path, monkeypatch) -> None:
     monkeypatch.delitem(sys.modules, "ipykernel", raising=False)  # else training logs nothing
     names = vars(import_module(module)) | {"os": os, "folder": tmp_path}
     example = DocTestParser().get_doctest(text, names, name, None, None)

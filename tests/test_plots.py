@@ -224,10 +224,7 @@ def test_lines_are_the_ap_of_each_threshold_and_no_run_is_left_out_without_a_wor
 
 @pytest.mark.parametrize(
     ("draw", "key", "names"),
-    [
-        (plots.ap_by_group, "ap50_by_class", GROUPS),
-        (plots.ap_by_size, "ap50_by_size", SIZE_GROUPS),
-    ],
+    [(plots.ap_by_group, "ap50_by_class", GROUPS), (plots.ap_by_size, "ap50_by_size", SIZE_GROUPS)],
 )
 def test_each_part_has_its_ap_as_a_point_and_as_text(draw, key, names) -> None:
     scores = {name: (0.9 - n / 10, [0.5 - n / 10, 0.95]) for n, name in enumerate(names)}

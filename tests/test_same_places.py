@@ -4,7 +4,6 @@ import json
 
 import cv2
 import numpy as np
-import pytest
 
 import same_places
 
@@ -42,12 +41,3 @@ def test_the_kept_pairs_are_in_order() -> None:
     assert found == sorted(found, reverse=True) and found[-1] >= KEPT["matches_at_least"]
     assert all(0 <= i < j < 900 for i, j in (pair["images"] for pair in KEPT["pairs"]))
     assert "changes" not in KEPT["commit"]
-
-
-@pytest.mark.parametrize("arguments", [[], ["nowhere"]])
-def test_a_wrong_call_ends_with_a_sentence(arguments, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(same_places, "TARGET", tmp_path / "places.json")
-    monkeypatch.setattr("sys.argv", ["same_places.py", *arguments])
-    with pytest.raises(SystemExit, match=r"FULLIJCNN2013|nowhere"):
-        same_places.main()
-    assert not same_places.TARGET.exists()

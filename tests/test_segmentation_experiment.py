@@ -26,7 +26,7 @@ from hw3.segmentation.samples import SliceSamples
 from hw3.settings import FULL, REPORT, SMOKE
 
 SETTINGS = REPORT["unet"].but(
-    **SMOKE.sizes["unet"] | {"crop_size": None, "epochs": 3, "learning_rate": 1e-2}
+    **SMOKE.sizes["unet"] | {"crop_size": None, "epochs": 3, "learning_rate": 5e-2}
 )
 # Read before the tests begin, when HW3_DATA is set to a folder of their own.
 LGG = Path(os.environ.get("HW3_DATA", "")) / "kaggle_3m"
@@ -77,10 +77,7 @@ def test_a_run_is_found_again(finished, tiny_dataset, runs, tmp_path, monkeypatc
     again, model = experiment.run(SETTINGS, tiny_dataset, tmp_path)
     assert (again.weights, again.results) == (finished[0].weights, finished[0].results)
 
-    def refuse(*_arguments) -> None:
-        raise AssertionError("trained again")
-
-    monkeypatch.setattr(training, "fit", refuse)
+    monkeypatch.setattr(training, "fit", None)
     found, same = experiment.run(SETTINGS, tiny_dataset, runs)
     assert found == finished[0] and not same.training
     torch.manual_seed(SETTINGS.seed)
@@ -88,7 +85,7 @@ def test_a_run_is_found_again(finished, tiny_dataset, runs, tmp_path, monkeypatc
     for name, value in finished[1].state_dict().items():
         assert value.equal(model.state_dict()[name]) and value.equal(same.state_dict()[name])
         assert value.equal(start[name]) == name.startswith("encoder.")
-    with pytest.raises(AssertionError, match="trained again"):
+    with pytest.raises(TypeError, match="not callable"):  # is trained
         experiment.run(SETTINGS, replace(tiny_dataset, fingerprint="other"), runs)
     with pytest.raises(InputError, match=r"image_size is 64, but .* decoded at 32"):
         experiment.run(SETTINGS.but(image_size=64), tiny_dataset, runs)
@@ -162,20 +159,6 @@ def test_logits_are_interpolated_between_their_pixels() -> None:
     np.testing.assert_allclose(found, 1 / (1 + np.exp(-expected)), atol=1e-4)
 
 
-@pytest.mark.parametrize("settings", [None, SETTINGS.but(batch_size=5)], ids=["default", "five"])
-def test_counts_are_those_of_the_predictions(finished, tiny_dataset, settings) -> None:
-    indices = np.array([4, 2, 30, 17, 9, 8, 21])
-    accelerator = training.make_accelerator()
-    counts, loss = experiment.count(finished[1], tiny_dataset, indices, accelerator, settings)
-    predicted = experiment.predict(finished[1], tiny_dataset.images[indices], (64, 64)) > 0.5
-    expected = map(count_pixels, predicted, tiny_dataset.native_masks[indices])
-    found = zip(counts.true_positive, counts.false_positive, counts.false_negative, strict=True)
-    assert [tuple(map(int, row)) for row in found] == list(expected)
-    assert counts.patient_ids.tolist() == tiny_dataset.patient_ids[indices].tolist()
-    assert counts.slice_indices.tolist() == tiny_dataset.slice_indices[indices].tolist()
-    assert counts.pixels == 64 * 64 and 0 < loss < 1
-
-
 def test_evidence_is_predicted_anew_from_the_weights(finished, weights, tiny_lgg, tmp_path) -> None:
     record, _ = finished
     anew = experiment.predict_evidence(record, str(tiny_lgg), weights)
@@ -203,10 +186,7 @@ def first_of(part: dict) -> dict:
         (lambda own: first_of(own.evidence["train"])["true_positive"].append(0.5), "is 0.5"),
         (lambda own: own.evidence["test"].popitem(), "evidence.test is not of the slices"),
         (lambda own: first_of(own.data["split"]["test"]).append(99), "evidence.test is not of"),
-        (
-            lambda own: own.data["split"]["test"].update(own.data["split"]["train"]),
-            "split: a slice is there twice",
-        ),
+        (lambda own: own.data["split"].update(test=own.data["split"]["train"]), "there twice"),
     ],
 )
 def test_altered_evidence_is_refused_by_name(finished, change: Callable, named: str) -> None:
@@ -230,10 +210,12 @@ def test_files_of_ones_own_get_a_mask_and_an_overlay(finished, weights, tiny_lgg
     assert (mask.shape, grey_mask.shape, grey_overlay.shape) == ((64, 64), (50, 70), (50, 70, 3))
     small = cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA)
     expected = experiment.predict(finished[1], small[None], (64, 64))[0] > 0.5
+    assert expected.any() and not expected.all()
     np.testing.assert_array_equal(mask, 255 * expected)
     differs = (overlay != image).any(axis=2)
-    assert expected.any() == differs.any() and not differs[~expected].any()
-    assert not differs[cv2.erode(expected.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0].any()
+    assert differs.any() and not differs[~expected].any()
+    inside = cv2.erode(expected.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=0) > 0
+    assert not differs[inside].any()
     assert (overlay[differs] == PREDICTED_RGB).all()
 
 

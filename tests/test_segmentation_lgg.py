@@ -5,6 +5,7 @@ import resource
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from hw3.data import UNFINISHED, InputError
+from hw3.data import InputError
 from hw3.segmentation import lgg
 from hw3.segmentation.lgg import SPLITS, LggDataset, fetch_lgg, find_slices, read_lgg
 
@@ -109,12 +110,6 @@ def test_slices_are_in_order_at_the_networks_size_and_as_published(root, read) -
 def test_size_that_the_network_cannot_take(root, read, size) -> None:
     with pytest.raises(InputError, match=f"image_size is {size}: choose a multiple of 16"):
         read(root, size)
-
-
-def test_what_the_simulator_has_marked_is_simulated(root, read) -> None:
-    assert read(root).kind == "real"
-    (root / ".simulated.json").write_text("{}")
-    assert read(root.parent).kind == "simulated"
 
 
 def test_masks_in_other_spellings_are_the_same_masks(root, read) -> None:
@@ -319,13 +314,6 @@ def test_a_full_disk_is_an_error_that_says_what_to_do(root, read, cache) -> None
     assert len(read(root, 256)) == 5
 
 
-def test_what_a_killed_process_left_is_removed(root, read, cache) -> None:
-    (old := cache / f"{UNFINISHED}1").mkdir(parents=True)
-    os.utime(old, (0, 0))
-    read(root)
-    assert not old.exists()
-
-
 def test_a_changed_byte_is_decoded_anew(root, read) -> None:
     before = read(root)
     image, mask = example(10)
@@ -336,37 +324,15 @@ def test_a_changed_byte_is_decoded_anew(root, read) -> None:
     assert np.argwhere(after.images != before.images).tolist() == [[2, 5, 6, 1]]
 
 
-def test_another_process_that_decodes_faster_is_no_fault(root, read, cache, monkeypatch) -> None:
-    write = lgg._write_arrays
-
-    def overtaken(*arguments) -> tuple[list[str], list[str]]:
-        monkeypatch.setattr(lgg, "_write_arrays", write)
-        read(root)
-        return write(*arguments)
-
-    monkeypatch.setattr(lgg, "_write_arrays", overtaken)
-    assert len(read(root)) == 5
-    assert len(list(cache.iterdir())) == 1
-
-
-def test_worker_processes_open_the_maps_again(root, read) -> None:
-    dataset = read(root, 256)
-    content = pickle.dumps(dataset)
-    assert len(content) < 5_000 < dataset.images.nbytes
-    again = pickle.loads(content)
-    assert isinstance(again.images, np.memmap)
-    assert (again.fingerprint, again.kind) == (dataset.fingerprint, "real")
-    for name in ("patient_ids", "slice_indices", *lgg.ARRAYS):
-        np.testing.assert_array_equal(getattr(again, name), getattr(dataset, name))
-
-
-def test_arrays_that_are_no_whole_map_are_pickled_whole(root, read) -> None:
-    whole = read(root)
+def test_worker_processes_open_whole_maps_again_and_get_parts_of_them(root, read) -> None:
+    whole = read(root, 256)
     arrays = (whole.images[1:3], whole.masks[[1, 2]], np.array(whole.native_masks[1:3]))
-    part = LggDataset(whole.patient_ids[1:3], whole.slice_indices[1:3], *arrays, "", "real")
-    again = pickle.loads(pickle.dumps(part))
-    for name in lgg.ARRAYS:
-        np.testing.assert_array_equal(getattr(again, name), getattr(whole, name)[1:3])
+    part = replace(whole, **dict(zip(lgg.ARRAYS, arrays, strict=True)))
+    for dataset in (part, whole):
+        again = pickle.loads(content := pickle.dumps(dataset))
+        for own, value in vars(dataset).items():
+            np.testing.assert_array_equal(getattr(again, own), value)
+    assert isinstance(again.images, np.memmap) and len(content) < 5_000 < whole.images.nbytes
 
 
 def test_the_split_by_slice_has_the_reports_sizes() -> None:

@@ -3,7 +3,6 @@
 import json
 import re
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from itertools import groupby
 from pathlib import Path
 
@@ -37,10 +36,7 @@ def read_volumes(root: Path) -> list[tuple[np.ndarray, np.ndarray]]:
     """Images and masks of each patient."""
     volumes = groupby(find_slices(root), key=lambda pair: pair[0].parent)
     return [
-        tuple(
-            np.stack([tifffile.imread(path) for path in paths])
-            for paths in zip(*pairs, strict=True)
-        )
+        tuple(np.stack([*map(tifffile.imread, paths)]) for paths in zip(*pairs, strict=True))
         for _, pairs in volumes
     ]
 
@@ -92,9 +88,7 @@ def test_lesions_are_as_frequent_and_as_bright_as_the_real_ones(brains: Path) ->
     assert 1.3 < np.median(ratios) < 2
 
 
-def test_bytes_depend_neither_on_threads_nor_on_other_patients(
-    brains: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bytes_depend_neither_on_threads_nor_on_other_patients(brains, tmp_path, monkeypatch):
     monkeypatch.setattr(simulate, "ThreadPoolExecutor", lambda _: ThreadPoolExecutor(1))
     simulate._atlas.cache_clear()
     fewer = read_bytes(simulate_lgg(tmp_path / "fewer", **SETTINGS | {"patients": 2}))
@@ -106,9 +100,7 @@ def test_bytes_depend_neither_on_threads_nor_on_other_patients(
 
 
 @pytest.mark.parametrize("other", [{"patients": 5}, {"seed": 4}, {"size": 32}, {"slices": None}])
-def test_a_finished_folder_is_kept_and_other_parameters_are_refused(
-    brains: Path, other: dict
-) -> None:
+def test_a_finished_folder_is_kept_and_other_parameters_are_refused(brains, other) -> None:
     before = state(brains.parent)
     assert simulate_lgg(brains.parent, **SETTINGS) == brains
     with pytest.raises(InputError, match=r"kaggle_3m holds .*\"patients\": 6.*choose another"):
@@ -132,26 +124,6 @@ def test_numbers_that_are_too_small_are_refused(wrong: dict, tmp_path: Path) -> 
     with pytest.raises(InputError, match="least values"):
         simulate_lgg(tmp_path / "new", **SETTINGS | wrong)
     assert not (tmp_path / "new").exists()
-
-
-@pytest.mark.parametrize("seed", [0, 1])
-def test_the_second_of_two_at_once_uses_what_the_first_made(
-    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings = {"patients": 1, "size": 32, "slices": 2}
-    write, finished = simulate._write, {}
-
-    def overtaken(*arguments: object) -> None:
-        monkeypatch.setattr(simulate, "_write", write)
-        finished.update(state(simulate_lgg(tmp_path, seed=seed, **settings)))
-        write(*arguments)
-
-    monkeypatch.setattr(simulate, "_write", overtaken)
-    with pytest.raises(InputError, match='"seed": 1') if seed else nullcontext():
-        simulate_lgg(tmp_path, seed=0, **settings)
-    assert len(finished) == 1 + 1 + 2 * 2
-    assert state(tmp_path / "kaggle_3m") == finished
-    assert [path.name for path in tmp_path.iterdir()] == ["kaggle_3m"]  # nothing left over
 
 
 def test_the_atlas_is_a_brain() -> None:
