@@ -2,7 +2,7 @@
 
     python benchmarks/detectors.py
 
-Both recipes, and ours with all channels; the weights are random, for with whatever weights they do
+Both recipes, and ours at full width; the weights are random, for with whatever weights they do
 the same arithmetic. The road is simulated, of the size of the real photographs. Memory is the peak
 that a look adds to what the process holds with the detector in it. Writes book/detector_costs.json,
 which section 2.4 shows; start it on a machine that does nothing else.
@@ -50,7 +50,7 @@ def detectors() -> Iterator[tuple[str, DetectionSettings]]:
     for model, name in NAMES.items():
         yield f"{name}, as in the report", REPORT[model]
         yield f"{name}, ours", OURS[model]
-        yield f"{name}, ours with all channels", OURS[model].but(width=1.0)
+        yield f"{name}, ours at full width", OURS[model].but(width=1.0)
 
 
 def road() -> np.ndarray:

@@ -1,6 +1,7 @@
 """The command line: `python -m hw3 data|train|evaluate|predict`, each with --help."""
 
 import os
+import re
 import reprlib
 import sys
 from collections.abc import Callable
@@ -289,9 +290,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _recipe_in(arguments: list[str]) -> str | None:
     """What --recipe names: the defaults of all other options depend on it."""
-    joined = [own.partition("=")[2] for own in arguments if own.startswith("--recipe=")]
-    follows = [arguments[n + 1] for n, own in enumerate(arguments[:-1]) if own == "--recipe"]
-    return next(iter(joined + follows), None)
+    found = re.findall(r"(?:^|\0)--recipe[=\0]([^\0]*)", "\0".join(arguments))
+    return found[-1] if found else None
 
 
 def _experiment(model: Any, record: str = "") -> ModuleType:

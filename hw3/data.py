@@ -14,6 +14,7 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from glob import glob
 from itertools import islice
@@ -23,7 +24,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import requests
 import tifffile
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # else it prints beside our errors
@@ -67,14 +68,12 @@ class InputError(Exception):
     """Input that cannot be used. The message names the file, the field and the remedy."""
 
 
-def download(url: str, path: Path, *, sha256: str | None = None) -> Path:
-    """Fetch `url` to `path`, resuming what an earlier call left in `<path>.part`.
-
-    A `path` that exists is only checked. Without `sha256` the one found is printed, to be noted.
+def download(url: str, path: Path) -> Path:
+    """Fetch `url` to `path`, unless it is there, resuming what an earlier call left in `.part`.
 
     Raises:
-        InputError: if the transfer keeps breaking off or the server refuses (`.part` stays), or
-            the content has not `sha256`, or is no zip as `path` has it (it goes).
+        InputError: if the transfer keeps breaking off or the server refuses (`.part` stays), or the
+            content is no zip as `path` has it (it goes).
     """
     part = path.with_suffix(f"{path.suffix}.part")
     file = path if path.exists() else part
@@ -82,22 +81,14 @@ def download(url: str, path: Path, *, sha256: str | None = None) -> Path:
         if file == part:
             path.parent.mkdir(parents=True, exist_ok=True)
             _fetch(url, part)
-        digest, faults = file_sha256(file), []
-        if sha256 is not None and sha256.lower() != digest:
-            faults.append(f"SHA-256 {digest} instead of {sha256}")
         if path.suffix == ".zip" and not zipfile.is_zipfile(file):
-            faults.append("not a zip file")
-        if faults:
             part.unlink(missing_ok=True)
             remedy = f"delete {path}" if file == path else "it was deleted"
-            raise InputError(f"{url} as {path}: {', '.join(faults)}; {remedy}, run again")
-        file.replace(path)
+            raise InputError(f"{url} as {path}: not a zip file; {remedy}, run again")
+        return file.replace(path)
     except (OSError, ValueError) as error:  # requests has both, the latter for odd addresses
         remedy = "check address, connection and disk, and run again: it resumes"
         raise InputError(f"{url} to {path}: {error}; {remedy}") from None
-    if sha256 is None:
-        print(f"{path.name}: SHA-256 {digest}")
-    return path
 
 
 def _fetch(url: str, part: Path) -> None:
@@ -142,8 +133,10 @@ def _transfer(url: str, part: Path, have: int) -> None:
             with tqdm.wrapattr(file, "write", total or None, **options) as out:
                 for chunk in response.iter_content(1 << 12):  # a break loses less than one
                     out.write(chunk)
-    if part.stat().st_size < total:
-        raise requests.ConnectionError(f"{part.stat().st_size} of {total} bytes came")
+    if int(length) and (size := part.stat().st_size) != total:
+        if size > total:  # another process wrote to it, too
+            part.unlink()
+        raise requests.ConnectionError(f"{size} of {total} bytes came")
 
 
 def unpack(archive: Path, folder: Path, dataset: str, *, max_bytes: int = 8 * 2**30) -> Path:
@@ -174,6 +167,28 @@ def unpack(archive: Path, folder: Path, dataset: str, *, max_bytes: int = 8 * 2*
         raise InputError(f"{archive}: not unpacked into {folder}: {error}; {remedy}") from None
     remedy = f"give {target} itself as the data, or delete it"
     raise InputError(f"{target} is there already, and not from {archive}: {remedy}")
+
+
+def laid_out(source: str, folder: Path, dataset: str, named: str) -> Path:
+    """A data set's folder: `source` itself, or where that archive is unpacked below `folder`."""
+    path = expanded(source)
+    if path.is_dir():
+        return path
+    if not path.is_file():
+        raise InputError(f"{source}: give {named}, or a folder")
+    return unpack(path, folder, dataset)
+
+
+def fingerprint(files: dict[str, Path], size: int = 64) -> str:
+    """Hash of all names and contents; each content's has so many bytes."""
+
+    def digest(name: str) -> bytes:
+        content = hashlib.blake2b(files[name].read_bytes(), digest_size=size).digest()
+        return name.encode(errors="surrogateescape") + content
+
+    with ThreadPoolExecutor() as pool:
+        done = tqdm(pool.map(digest, files), "hashing", len(files), disable=None, leave=False)
+        return hashlib.blake2b(b"".join(done), digest_size=16).hexdigest()
 
 
 def _extract(opened: zipfile.ZipFile, members: dict[Path, zipfile.ZipInfo], folder: Path) -> None:
@@ -226,7 +241,7 @@ def _members(archive: Path, opened: zipfile.ZipFile, dataset: str) -> dict[Path,
         for member in opened.infolist()
         if not member.filename.endswith(("/", "\\"))
     }
-    places = {parts[:end] for parts in files for end in (1, 2, 3) if parts[:end][-1] == dataset}
+    places = {parts[:end] for parts in files for end in (1, 2, 3) if parts[:end][-1:] == (dataset,)}
     for place in sorted(places, key=lambda parts: (len(parts), parts)):
         own = {
             Path(*parts[len(place) :]): member
@@ -378,13 +393,9 @@ def _opaque(pixels: np.ndarray) -> np.ndarray:
 
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Turned as the orientation of TIFF and EXIF says, 1 to 8; others say nothing."""
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return np.ascontiguousarray(pixels)
+    image = Image.fromarray(pixels)
+    image.getexif()[0x0112] = orientation
+    return np.array(ImageOps.exif_transpose(image))
 
 
 def pictures(paths: Sequence[Path], endings: Sequence[str] = ()) -> list[Path]:
@@ -411,7 +422,7 @@ def pictures(paths: Sequence[Path], endings: Sequence[str] = ()) -> list[Path]:
     if not kept:
         where = _few([str(path) for path in paths]) or "nothing named"
         raise InputError(f"{where}: no picture there; name {READ}; 'DIR/**/*' has subfolders")
-    return list(dict.fromkeys(kept))
+    return list({file.resolve(): file for file in kept}.values())
 
 
 def _is_set_aside(path: Path) -> bool:

@@ -48,6 +48,7 @@ DARK = 25
 """Up to this value, of 255, a pixel may lie outside a head."""
 SIZE_LABELS = ("small, < 32 px", "medium, 32-45 px", "large, > 45 px")
 
+Point = tuple[float, float]
 Counts = dict[str, dict[str, int]]
 """Signs by group, then by size, as `GtsdbDataset.counts` gives them."""
 Runs = dict[str, Sequence[RunRecord]]
@@ -294,14 +295,8 @@ def _level(
     axes.text(y=y - 0.19, s=f"{count:,} {'frozen' if frozen else 'trained'}", **centred)
 
 
-def _arrow(
-    axes: Axes,
-    start: tuple[float, float],
-    end: tuple[float, float],
-    text: str = "",
-    connection: str = "arc3",
-) -> None:
-    style = {"arrowstyle": "->", "color": MUTED, "connectionstyle": connection}
+def _arrow(axes: Axes, start: Point, end: Point, text: str = "", bent: str = "arc3") -> None:
+    style = {"arrowstyle": "->", "color": MUTED, "connectionstyle": bent}
     axes.annotate("", end, start, arrowprops=style)
     middle = (start[1] + end[1]) / 2
     axes.text(end[0] + 0.05, middle, text, va="center", color=MUTED, fontsize=9)

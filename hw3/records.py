@@ -42,7 +42,7 @@ class RunRecord:
 
     name: Annotated[str, Field(pattern=NAME)]
     settings: dict[str, Any]
-    """Plain values; `settings_of` of each question makes the pydantic model of them."""
+    """Plain values; `settings_of` makes the pydantic model of them."""
     data: dict[str, Any]
     """kind (simulated or real), fingerprint, counts, split ids, note."""
     seed: int
@@ -77,16 +77,6 @@ class RunRecord:
     def samples(self) -> int:
         """Slices, images or crops seen in training, over all epochs."""
         return sum(epoch["samples"] for epoch in self.history)
-
-    @property
-    def device_minutes(self) -> float:
-        """Minutes of training steps, times the threads or GPUs that took them.
-
-        Older records do not say it by epoch: theirs are the number that the last session had.
-        """
-        if self.history and all("device_seconds" in epoch for epoch in self.history):
-            return sum(epoch["device_seconds"] for epoch in self.history) / 60
-        return self.seconds_training * self.hardware["count"] / 60
 
     def save(self, path: Path) -> Path:
         """Write the record to `path` so that a reader sees the old file or the new, never half."""
@@ -170,7 +160,8 @@ def finished(record: RunRecord, folder: Path) -> RunRecord | None:
     found = load(path)
     if found.key != record.key:
         return None
-    check_weights(found, weights)
+    if file_sha256(weights) != found.weights.get("sha256"):
+        raise InputError(f"{weights}: damaged; delete it to train again")
     return found
 
 

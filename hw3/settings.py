@@ -9,21 +9,14 @@ import reprlib
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeFloat,
-    PositiveFloat,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hw3.data import InputError, expanded
 
 NAMED_WEIGHTS = ("coco", "imagenet", "simulated", "random")
 """What a network can start from besides a file."""
 # Bounds keep what a record of unknown origin says from filling the memory.
+Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0, le=10**6)]
 Channels = Annotated[int, Field(gt=0, le=2048)]
 Side = Annotated[int, Field(gt=0, le=1024, multiple_of=16)]
@@ -42,9 +35,9 @@ class Settings(BaseModel):
     """Passes over the training samples."""
     batch_size: Count
     """Samples a step, over all processes."""
-    learning_rate: PositiveFloat
+    learning_rate: Positive
     """Adam's step size (not stated in the report); the peak where the schedule is one_cycle."""
-    weight_decay: NonNegativeFloat = 0.0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """AdamW's; 0 is the report's Adam."""
     schedule: Literal["constant", "one_cycle"] = "constant"
     """Learning rate over the run."""
@@ -94,7 +87,7 @@ class SegmentationSettings(Settings):
     """Dice loss as in the report, or Dice plus cross-entropy."""
     epochs: Count = 20
     batch_size: Count = 20
-    learning_rate: PositiveFloat = 1e-3
+    learning_rate: Positive = 1e-3
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -126,7 +119,7 @@ class DetectionSettings(Settings):
     """Blocks of the backbone that are not trained (a BatchNorm's statistics still follow)."""
     epochs: Count = 10
     batch_size: Count = 8
-    learning_rate: PositiveFloat = 1e-4
+    learning_rate: Positive = 1e-4
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -172,15 +165,10 @@ class Profile(BaseModel):
 
     name: Literal["smoke", "sample", "start", "full"]
     simulated: bool
-    patients: int = 0
-    slices: int | None = None
-    """Simulated slices a patient; None for as many as the anatomy gives."""
-    slice_size: int = 256
-    images: int = 0
-    image_size: tuple[int, int] = (800, 1360)
-    """Height and width of a simulated road in pixels."""
-    seed: int = 0
-    """Of the simulated data."""
+    brains: dict[str, int] = {}
+    """What `simulate_lgg` is given."""
+    roads: dict[str, int] = {}
+    """What `simulate_gtsdb` is given."""
     sizes: dict[str, dict[str, Any]] = {}
     """By model, what is smaller than in the recipe `ours`."""
 
@@ -224,22 +212,12 @@ OURS: dict[str, Settings] = {
 """One run from the weights that come with the package (detectors) or ImageNet's (U-Net)."""
 RECIPES = {"report": REPORT, "ours": OURS}
 
-_SMOKE = {
-    "weights": "random",
-    "split": "random",
-    "width": 0.0625,
-    "crops": 8,
-    "epochs": 2,
-    "batch_size": 4,
-}
+_SMOKE = dict(weights="random", split="random", width=1 / 16, crops=8, epochs=2, batch_size=4)
 SMOKE = Profile(
     name="smoke",
     simulated=True,
-    patients=6,
-    slices=6,
-    slice_size=64,
-    images=10,
-    image_size=(192, 320),
+    brains=dict(patients=6, slices=6, size=64, seed=0),
+    roads=dict(images=10, height=192, width=320, seed=0),
     sizes={
         "unet": {
             "image_size": 32,
@@ -258,9 +236,8 @@ SMOKE = Profile(
 SAMPLE = Profile(
     name="sample",
     simulated=True,
-    patients=24,
-    images=160,
-    image_size=(400, 680),
+    brains=dict(patients=24, seed=0),
+    roads=dict(images=160, height=400, width=680, seed=0),
     sizes={
         "unet": {
             "image_size": 128,
@@ -284,26 +261,18 @@ SAMPLE = Profile(
         "ssd300": {"split": "random", "crops": 160, "epochs": 2, "learning_rate": 5e-4},
     },
 )
-_START = {
-    "weights": "random",
-    "split": "random",
-    "sign_share": 0.8,
-    "epochs": 4,
-    "learning_rate": 2e-3,
-    "seed": 1,
-}
+_START = dict(weights="random", split="random", sign_share=0.8, epochs=4, learning_rate=2e-3)
 START = SAMPLE.model_copy(
     update={
         "name": "start",
-        "seed": 1,
-        "patients": 72,
-        "images": 800,
+        "brains": dict(patients=72, seed=1),
+        "roads": SAMPLE.roads | dict(images=800, seed=1),
         "sizes": {
             "unet": SAMPLE.sizes["unet"] | {"epochs": 8, "seed": 1},
             "faster-rcnn": SAMPLE.sizes["faster-rcnn"]
             | _START
-            | {"proposals": 2000, "crops": 2400},
-            "ssd300": _START | {"mining": "image", "crops": 1200, "batch_size": 4},
+            | {"proposals": 2000, "crops": 2400, "seed": 1},
+            "ssd300": _START | {"mining": "image", "crops": 1200, "batch_size": 4, "seed": 1},
         },
     }
 )

@@ -1,32 +1,14 @@
 """Numbers in prose and tables: written by code from records and results, never typed."""
 
-from collections.abc import Callable, Iterable, Sequence
-from datetime import timedelta
-from functools import partial
+from collections.abc import Iterable, Sequence
 from numbers import Integral
 from statistics import fmean
 from typing import Any
 
 from hw3 import records
 from hw3.detection import ap
-from hw3.detection.gtsdb import GROUPS
 from hw3.records import RunRecord
 from hw3.settings import active
-
-STATISTICS: dict[str, Callable[[str], Callable]] = {
-    "ap50": lambda _: ap.mean_average_precision,
-    "ap": lambda _: partial(ap.mean_average_precision, iou_threshold=None),
-    "ap_by_threshold": lambda name: partial(ap.mean_average_precision, iou_threshold=float(name)),
-    "ap50_by_class": lambda name: partial(ap.average_precision, label=GROUPS.index(name) + 1),
-    "ap50_by_size": lambda name: partial(ap.mean_average_precision, size_group=name),
-    "competition": lambda name: partial(
-        ap.average_precision,
-        label=GROUPS.index(name) + 1,
-        iou_threshold=ap.COMPETITION_IOU,
-        interpolation="all",
-    ),
-}
-"""How a detector's results come from its matches, by key; the threshold, class or size is given."""
 
 
 class Markdown(str):
@@ -75,7 +57,7 @@ def over_seeds(runs: Sequence[RunRecord], key: str) -> dict[str, tuple[float, li
     """Scores of a detector: means over its runs, with 95 % intervals over runs and images.
 
     By threshold, class or size, or by "" for a single score, as the `key` of results has it (see
-    `STATISTICS`); without those that a run does not have.
+    `ap.STATISTICS`); without those that a run does not have.
     """
     values = [_by_name(run.results.get(key)) for run in runs]
     names = [name for name in values[0] if None not in [own.get(name) for own in values]]
@@ -83,7 +65,7 @@ def over_seeds(runs: Sequence[RunRecord], key: str) -> dict[str, tuple[float, li
         intervals = _by_name(runs[0].results.get(f"{key}_interval"))
     else:
         matches = [ap.match(run.evidence["truths"], run.evidence["detections"]) for run in runs]
-        intervals = {name: ap.pooled(matches, STATISTICS[key](name))[1] for name in names}
+        intervals = {name: ap.pooled(matches, ap.STATISTICS[key][name])[1] for name in names}
     return {name: (fmean(own[name] for own in values), intervals[name]) for name in names}
 
 
@@ -146,7 +128,8 @@ def sources(runs: dict[str, RunRecord | Sequence[RunRecord]]) -> Markdown:
 
 def hours(runs: Iterable[RunRecord]) -> str:
     """Hours, minutes and seconds of training steps that runs took together."""
-    return str(timedelta(seconds=round(sum(run.seconds_training for run in runs))))
+    seconds = round(sum(run.seconds_training for run in runs))
+    return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
 
 
 def command(record: RunRecord) -> Markdown:

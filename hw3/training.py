@@ -32,7 +32,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from hw3.data import InputError, write_atomically
-from hw3.records import check_writable, hardware
+from hw3.records import check_writable
 from hw3.settings import Settings
 
 WORKERS = 4
@@ -87,8 +87,8 @@ def fit(
 
     Returns:
         A history: entries with `epoch`, `samples`, `learning_rate`, `seconds` (steps only),
-        `seconds_waiting` (of these, for data), `device_seconds` (times the threads or GPUs at
-        work), what `step` returned (integers summed, others averaged), what `after_epoch` did.
+        `seconds_waiting` (of these, for data), what `step` returned (integers summed, others
+        averaged), what `after_epoch` did.
 
     Raises:
         FloatingPointError: at the first loss that is not finite, or after an epoch whose last step
@@ -210,38 +210,32 @@ def map_in_order(
 def epoch_line(entry: dict[str, Any], epochs: int) -> str:
     """One line for a log: the epoch and its scalar values."""
     values = entry | {f"validation {k}": v for k, v in entry.get("validation", {}).items()}
-    shown = [
-        f"{name} {value:.4g}"
-        for name, value in values.items()
-        if isinstance(value, float) and name != "device_seconds"
-    ]
+    shown = [f"{name} {value:.4g}" for name, value in values.items() if isinstance(value, float)]
     return f"epoch {entry['epoch']}/{epochs}  " + "  ".join(shown)
 
 
+@dataclass(eq=False)
 class _Run:
     """The state that a checkpoint holds, and how it is saved and found again."""
 
-    def __init__(
-        self,
-        task: Task,
-        settings: Settings,
-        accelerator: Accelerator,
-        checkpoint: Path | None,
-        key: str,
-    ) -> None:
-        if checkpoint is not None and not key:
+    task: Task
+    settings: Settings
+    accelerator: Accelerator
+    checkpoint: Path | None
+    key: str
+
+    def __post_init__(self) -> None:
+        if self.checkpoint is not None and not self.key:
             raise InputError("key is empty: name the run whose state the checkpoint keeps")
-        self.task, self.settings, self.accelerator = task, settings, accelerator
-        self.checkpoint, self.key = checkpoint, key
+        task, settings = self.task, self.settings
         first = epoch_batches(len(task.samples), settings.batch_size, settings.seed, 0)
         self.steps_an_epoch = len(first)
         optimizer, self.scheduler = _optimizer(task.model, settings, self.steps_an_epoch)
-        self.model, self.optimizer = accelerator.prepare(task.model, optimizer)
+        self.model, self.optimizer = self.accelerator.prepare(task.model, optimizer)
         self.history: list[dict[str, Any]] = []
-        self.devices = hardware()["count"]  # after a resumption it may be another number
         self._reset()
-        if checkpoint is not None:
-            self._find(checkpoint)
+        if self.checkpoint is not None:
+            self._find(self.checkpoint)
         self.clock = self.saved = time.perf_counter()
 
     @property
@@ -273,7 +267,7 @@ class _Run:
         self.clock = time.perf_counter()
         for batch in loader:
             batch = send_to_device(batch, self.accelerator.device)
-            self.waited = time.perf_counter() - self.clock
+            self.waiting += time.perf_counter() - self.clock
             yield batch
             self.clock = time.perf_counter()
 
@@ -289,11 +283,8 @@ class _Run:
             shares = self.accelerator.num_processes
             value = value.double() / shares if value.is_floating_point() else value.long()
             self.sums[name] = self.sums[name] + value if name in self.sums else value
-        seconds = time.perf_counter() - self.clock
         self.steps += 1
-        self.waiting += self.waited
-        self.seconds += seconds
-        self.device_seconds += seconds * self.devices
+        self.seconds += time.perf_counter() - self.clock
 
     def close_epoch(self) -> None:
         """Add the finished epoch to the history."""
@@ -303,7 +294,6 @@ class _Run:
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "seconds": round(self.seconds, 3),
             "seconds_waiting": round(self.waiting, 3),
-            "device_seconds": round(self.device_seconds, 3),
         }
         for name, total in self._sums_of_all().items():
             entry[name] = (total / self.steps if total.is_floating_point() else total).tolist()
@@ -333,8 +323,7 @@ class _Run:
             raise Interrupted(f"stopped; {kept if self.checkpoint else lost}")
 
     def _reset(self) -> None:
-        self.steps, self.seconds, self.waiting, self.device_seconds = 0, 0.0, 0.0, 0.0
-        self.waited, self.sums = 0.0, dict[str, Tensor]()
+        self.steps, self.seconds, self.waiting, self.sums = 0, 0.0, 0.0, dict[str, Tensor]()
 
     def _save(self) -> None:
         if self.checkpoint is None:
@@ -348,7 +337,6 @@ class _Run:
             "steps": self.steps,
             "seconds": self.seconds,
             "waiting": self.waiting,
-            "device_seconds": self.device_seconds,
             "sums": sums,
             "random": states,
             "model": self.accelerator.unwrap_model(self.model).state_dict(),
@@ -381,7 +369,7 @@ class _Run:
         for name, part in self._stateful().items():
             if name in state:  # on another GPU there may not have been a scaler
                 part.load_state_dict(state[name])
-        for name in ("history", "steps", "seconds", "waiting", "device_seconds"):
+        for name in ("history", "steps", "seconds", "waiting"):
             setattr(self, name, state[name])
         self.sums = send_to_device(state["sums"], self.accelerator.device)
         if not self.accelerator.is_main_process:  # the first process goes on with those of all

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import beyond
-from hw3.detection.models import build_faster_rcnn, build_ssd300
+from hw3.detection.models import build
 from hw3.records import RunRecord
+from hw3.settings import OURS
 
 
 def segmented(**parts):
@@ -39,14 +40,12 @@ def segmented(**parts):
 def test_ssd_covers_signs_of_the_size_of_its_boxes(image_size, tiled, sides, expected):
     centre = np.array([600, 150]) if image_size == (300, 1200) else np.array([130, 130])
     boxes = np.concatenate([centre - np.array(sides) / 2, centre + np.array(sides) / 2])[None]
-    model = build_ssd300(weights="random", width=1 / 16, frozen_blocks=0)
+    model = build(OURS["ssd300"].but(width=1 / 16))
     assert beyond.covered(model, boxes, tiled, image_size).tolist() == [expected]
 
 
 def test_faster_rcnn_at_native_size_has_anchors_from_16_pixels():
-    model = build_faster_rcnn(
-        backbone="vgg16-fpn", weights="random", width=1 / 16, fpn_channels=8, frozen_blocks=0
-    )
+    model = build(OURS["faster-rcnn"].but(width=1 / 16, fpn_channels=8))
     boxes = np.array([[100, 100, 100 + side, 100 + side] for side in (6, 16, 120)])
     assert beyond.covered(model, boxes, image_size=(192, 320)).tolist() == [False, True, True]
 

@@ -119,6 +119,7 @@ def test_wrong_usage_has_exit_status_2(capsys, words) -> None:
     ("words", "fault"),
     [
         ("train unet --recipe report", "profile smoke is a reduced ours: set HW3_PROFILE=full, or"),
+        ("train unet --recipe=ours --recipe report", "set HW3_PROFILE=full, or"),
         ("train unet --recipe=theirs", "recipe is theirs: choose report or ours"),
         ("train unet --data=", "a path is empty"),
         ("train unet --name a/../../up", "name is 'a/../../up': choose letters"),

@@ -248,9 +248,9 @@ def test_bootstrap_is_the_percentile_interval_over_resampled_images():
     both = [share_found(own, weights=drawn[0][1:]) for own in (matches, half)]
     assert [low, high] == np.nanpercentile(both[0] - both[1], [2.5, 97.5]).tolist()
     assert low < high
-    first, again, other = (ap.bootstrap(matches, seed=seed) for seed in (4, 4, 5))
+    first, again, other = (pooled([matches], seed=seed) for seed in (4, 4, 5))
     assert first == again != other
-    assert ap.bootstrap(matches, against=matches) == [0, 0]
+    assert pooled([matches], against=[matches]) == (0, [0, 0])
 
 
 def test_runs_on_the_same_images_share_their_draws():
@@ -302,7 +302,7 @@ def test_scores_are_plain_and_none_where_undefined():
     assert result["ap50_by_class"] == {"prohibitory": result["ap50"]} | others
     assert result["ap50_by_class_interval"]["other"] is None
     assert result["ap50_by_size"] == pytest.approx({"small": 1, "medium": 1, "large": None})
-    assert result["ap50_interval"] == ap.bootstrap(three_detections(), resamples=50)
+    assert result["ap50_interval"] == pooled([three_detections()], resamples=50)[1]
 
 
 def test_faults_are_all_named():

@@ -19,7 +19,7 @@ from torchvision.models.detection import fasterrcnn_resnet50_fpn, ssd300_vgg16
 from hw3 import records, training
 from hw3.__main__ import main
 from hw3.data import InputError
-from hw3.detection import experiment, gtsdb
+from hw3.detection import experiment, gtsdb, models
 from hw3.detection.gtsdb import GROUPS, GtsdbDataset, read_gtsdb
 from hw3.detection.models import OUTPUTS, predict
 from hw3.detection.tiles import predict_tiled
@@ -251,7 +251,7 @@ def test_files_of_ones_own_get_detections_and_a_picture(
 
 def test_data_are_simulated_for_the_profile_or_found(dataset, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("HW3_DATA", str(tmp_path))
-    made = experiment.prepare(SMOKE.model_copy(update={"images": 3}))
+    made = experiment.prepare(SMOKE.model_copy(update={"roads": SMOKE.roads | {"images": 3}}))
     assert (made.kind, len(made), {*made.image_sizes}) == ("simulated", 3, {(192, 320)})
     given = experiment.prepare(FULL, source=str(dataset.folder))
     assert (given.kind, given.fingerprint) == ("simulated", dataset.fingerprint)
@@ -274,7 +274,7 @@ def test_data_are_simulated_for_the_profile_or_found(dataset, tmp_path, monkeypa
 )
 def test_the_report_starts_from_coco(tmp_path, monkeypatch, model_name, build, frozen) -> None:
     monkeypatch.setenv("HW3_PROFILE", "full")
-    monkeypatch.setattr(experiment, "WHOLE_IMAGE", (64, 128))  # else a minute
+    monkeypatch.setattr(models, "WHOLE_IMAGE", (64, 128))  # else a minute
     monkeypatch.setattr(training._Run, "_save", lambda _run: None)  # else half a gigabyte
     roads = simulate_gtsdb(tmp_path / "roads", images=3, width=320, height=192, seed=0)
     state = build(weights=None, weights_backbone=None, num_classes=91).state_dict()

@@ -7,8 +7,9 @@ from torch import nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from hw3.detection import tiles
-from hw3.detection.models import build_ssd300, predict
+from hw3.detection.models import build, predict
 from hw3.detection.tiles import STRIDE, TILE, Detections, merge, predict_tiled, tile_origins
+from hw3.settings import OURS
 
 LARGEST_SIGN = 127
 
@@ -132,7 +133,7 @@ def test_a_large_image_may_hold_larger_signs(monkeypatch) -> None:
 @pytest.fixture(scope="module")
 def ssd() -> nn.Module:
     torch.manual_seed(0)
-    model = build_ssd300(weights="random", width=1 / 8).eval()
+    model = build(OURS["ssd300"].but(width=1 / 8)).eval()
     model.score_thresh = 0.0
     return model
 

@@ -15,7 +15,7 @@ import tifffile
 
 from hw3.data import InputError
 from hw3.segmentation import lgg
-from hw3.segmentation.lgg import SPLITS, LggDataset, fetch_lgg, find_slices, read_lgg
+from hw3.segmentation.lgg import LggDataset, fetch_lgg, find_slices, read_lgg, split
 
 SIDE = 32
 PATIENTS = {"TCGA_CS_4941_19960909": (1, 2, 10), "TCGA_DU_5849_19950405": (1, 3)}
@@ -335,9 +335,15 @@ def test_worker_processes_open_whole_maps_again_and_get_parts_of_them(root, read
     assert isinstance(again.images, np.memmap) and len(content) < 5_000 < whole.images.nbytes
 
 
+def test_a_patient_whose_name_is_no_utf_8(tmp_path: Path, read: Read) -> None:
+    patient = os.fsdecode(b"caf\xe9_1")
+    write_slice(tmp_path / "kaggle_3m", patient, 1)
+    assert read(tmp_path).patient_ids.tolist() == [patient]
+
+
 def test_the_split_by_slice_has_the_reports_sizes() -> None:
     dataset = light_dataset({"TCGA_CS_1_1": 2000, "TCGA_DU_1_1": 1929})
-    first, again, other = (SPLITS["slice"](dataset, seed) for seed in (3, 3, 4))
+    first, again, other = (split(dataset, "slice", seed) for seed in (3, 3, 4))
     assert list(map(len, first.values())) == [3143, 393, 393]
     assert sorted(np.concatenate(list(first.values())).tolist()) == list(range(3929))
     for part, own in first.items():
@@ -350,21 +356,21 @@ def test_folds_by_hand() -> None:
     """Sorted by site, then by name: AA_2, AA_3, BB_1, BB_4, BB_5, and plain before them all."""
     names = ["S_BB_1", "S_AA_2", "S_AA_3", "S_BB_4", "S_BB_5", "plain"]
     dataset = light_dataset(dict.fromkeys(names, 2))
-    folds = [SPLITS[f"fold{fold}"](dataset, 0) for fold in range(5)]
+    folds = [split(dataset, f"fold{fold}", 0) for fold in range(5)]
     tested = [own["test"].tolist() for own in folds]
     assert tested == [[8, 9, 10, 11], [2, 3], [4, 5], [0, 1], [6, 7]]
     for own in folds:
         assert own["train"].tolist() == [n for n in range(12) if n not in own["test"]]
         assert len(own["validation"]) == 0
     with pytest.raises(InputError, match=r"split is fold1, of 4 patient\(s\): choose split slice"):
-        SPLITS["fold1"](light_dataset(dict.fromkeys("abcd", 9)), 0)
+        split(light_dataset(dict.fromkeys("abcd", 9)), "fold1", 0)
 
 
 def test_split_ids_are_plain_data_from_which_the_indices_come_back() -> None:
     dataset = light_dataset({"a": 4, "b": 7})
-    split = SPLITS["slice"](dataset, seed=0)
-    ids = json.loads(json.dumps(dataset.split_ids(split)))
-    for part, own in split.items():
+    parts = split(dataset, "slice", seed=0)
+    ids = json.loads(json.dumps(dataset.split_ids(parts)))
+    for part, own in parts.items():
         named = [
             f"{patient}_{number}" for patient, all_own in ids[part].items() for number in all_own
         ]

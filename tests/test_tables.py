@@ -60,7 +60,7 @@ def detector(hits: int) -> RunRecord:
     return RunRecord("run", {}, {}, seed=0, results=results, evidence=evidence)
 
 
-@pytest.mark.parametrize("key", tables.STATISTICS)
+@pytest.mark.parametrize("key", ap.STATISTICS)
 def test_scores_over_seeds_are_means_with_a_pooled_interval(key) -> None:
     runs = [detector(4), detector(8)]
     names = {"ap50": "", "ap": "", "ap_by_threshold": "0.75", "ap50_by_size": "small"}
@@ -68,7 +68,7 @@ def test_scores_over_seeds_are_means_with_a_pooled_interval(key) -> None:
     values = [tables.over_seeds([run], key)[name][0] for run in runs]
     value, (low, high) = tables.over_seeds(runs, key)[name]
     matches = [ap.match(run.evidence["truths"], run.evidence["detections"]) for run in runs]
-    again, interval = ap.pooled(matches, tables.STATISTICS[key](name))
+    again, interval = ap.pooled(matches, ap.STATISTICS[key][name])
     assert value == pytest.approx(sum(values) / 2) == pytest.approx(again)
     assert interval == [low, high] and low < values[0] < values[1] < high
     shown = f"{value:.3f} [{low:.3f},\N{NO-BREAK SPACE}{high:.3f}]"
@@ -144,8 +144,8 @@ def test_the_environment_names_profile_data_versions_and_hardware(monkeypatch) -
 
 
 def test_hours_are_those_of_all_runs_and_a_command_has_an_option_a_line(record) -> None:
-    runs = [replace(record, seconds_training=seconds) for seconds in (3599.6, 3600.9)]
-    assert (tables.hours(runs), tables.hours([])) == ("2:00:00", "0:00:00")
+    runs = [replace(record, seconds_training=seconds) for seconds in (3599.6, 93_600.9)]
+    assert (tables.hours(runs), tables.hours([])) == ("27:00:00", "0:00:00")
     typed = "HW3_PROFILE=full python -m hw3 train unet --epochs 4 --no-augment"
     lines = tables.command(replace(record, command=typed)).splitlines()[1:-1]
     assert lines == [f"{typed[:41]} \\", "    --epochs 4 \\", "    --no-augment"]

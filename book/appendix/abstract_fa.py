@@ -33,7 +33,7 @@ import beyond
 from hw3 import records
 from hw3.detection import ap
 from hw3.segmentation.metrics import scores
-from hw3.tables import STATISTICS, over_seeds
+from hw3.tables import over_seeds
 
 RUNS = Path("../runs")
 published = json.loads(Path("../published.json").read_text())
@@ -55,8 +55,7 @@ of_folds = scores(beyond.counts(folds), batch_size=20)
 matches = [ap.match(run.evidence["truths"], run.evidence["detections"]) for run in official]
 three = ap.pooled(matches, partial(ap.mean_average_precision, labels=(1, 2, 3)))
 prohibitory, mandatory, danger = (
-    ap.pooled(matches, STATISTICS["competition"](own))[0]
-    for own in ("prohibitory", "mandatory", "danger")
+    ap.pooled(matches, rule)[0] for rule in ap.STATISTICS["competition"].values()
 )
 
 
@@ -87,10 +86,10 @@ HTML(
 هیچ برشی از آن‌ها را ندیده است، میانگین ضریب دایس بیماران
 {with_range(unseen["dice_patient_mean"], unseen["dice_patient_mean_interval"])} است. این عدد به میانگینی که برای
 بیماران دیده‌نشده، با اعتبارسنجی متقابل، منتشر شده است ({number(volumes["dice"])}) و به توافق دو متخصص با یکدیگر
-({number(experts["dice"], 2)}) نزدیک است. این اجرا طولانی‌تر بود. خود تنظیم‌های ما، در {number(len(folds), 0)} بخش از اعتبارسنجی پنج‌بخشی، روی {number(of_folds["patients"], 0)} بیمار
+({number(experts["dice"], 2)}) نزدیک است. این اجرا با قطعه‌های بزرگ‌تر بود. خود تنظیم‌های ما، در {number(len(folds), 0)} بخش از اعتبارسنجی پنج‌بخشی، روی {number(of_folds["patients"], 0)} بیمار
 ندیده {with_range(of_folds["dice_patient_mean"], of_folds["dice_patient_mean_interval"])} می‌گیرند؛ با این شمار بیمار، بازه‌ها پهن‌اند. اگر داده‌ها مانند گزارش
 برش به برش تقسیم شوند، برش‌های دیگرِ همان بیماران در آموزش بوده‌اند و نتیجه بهتر از واقع دیده می‌شود: روی دادهٔ اعتبارسنجی،
-با میانگین دسته‌ها، تنظیم‌های گزارش در یک اجرا {number(batch_mean(by_report))} و تنظیم‌های ما، در اجرایی طولانی‌تر،
+با میانگین دسته‌ها، تنظیم‌های گزارش در یک اجرا {number(batch_mean(by_report))} و تنظیم‌های ما، با قطعه‌های بزرگ‌تر،
 {number(batch_mean(by_slice))} می‌دهند؛ عدد خود گزارش
 {number(report["segmentation"]["validation"]["dice"])} است.</p>
 

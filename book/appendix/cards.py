@@ -23,14 +23,11 @@ from hw3 import colab
 colab.set_up("book/appendix")
 
 # %% tags=["hide-input"]
-import json
 from pathlib import Path
 
-import beyond
 from hw3 import records
-from hw3.segmentation.metrics import scores
 from hw3.settings import REPORT
-from hw3.tables import score, seeds, sources, table
+from hw3.tables import score, sources, table
 
 RUNS = Path("../runs")
 
@@ -47,30 +44,7 @@ RUNS = Path("../runs")
 # | Faults | a second copy of all patients lies one level down in the archive; a missing sequence is replaced by FLAIR; one outline by hand is the truth | a repeated line in `gt.txt`; the `gt.txt` of the training images beside all images hides every test sign; a few places are photographed on both sides of the official split |
 # | Not for | diagnosis | driving |
 #
-# What the loss of quality changes was not measured. The book shows no real picture. All these were counted, in a record's evidence and in the published `gt.txt`:
-
-# %%
-parts = ("train", "validation", "test")
-every = beyond.counts([records.load(RUNS / "lgg-slice.json")], parts)
-area, patients = every.true_positive + every.false_negative, set(every.patient_ids)
-roads = json.loads(Path("../gtsdb_counts.json").read_text())["counts"]["all"]["all"]
-signs = {group: sum(sizes.values()) for group, sizes in roads["signs"].items()}
-
-# %%
-table(
-    ["counted", "number"],
-    [
-        ["LGG: patients", len(patients)],
-        ["LGG: slices", len(area)],
-        ["LGG: slices with tumour", int((area > 0).sum())],
-        ["LGG: tumour, share of all pixels", f"{area.mean() / every.pixels:.2%}"],
-        ["GTSDB: photographs", roads["images"]],
-        ["GTSDB: photographs without a sign", roads["images_without_signs"]],
-        *([f"GTSDB: signs, {group}", number] for group, number in signs.items()),
-    ],
-)
-
-# %% [markdown]
+# What the loss of quality changes was not measured. The book shows no real picture. {doc}`../q1/1_2_data` and {doc}`../q2/2_1_data` count what the files hold.
 # ## The simulated data
 #
 # Both are written in the publishers' layouts, so that one reader serves both, and are the same for the same seed. They show that the code works; a score on them says nothing about patients or roads.
@@ -93,31 +67,18 @@ table(
 # | Terms of its weights | CC BY-NC-SA 4.0, not for commercial use, since some pages of LGG ask for that | MIT, as the code | the same |
 # | Known limits | no context from neighbouring slices; five hospitals; small tumours ({doc}`../q3/3_4_segmentation_errors`) | four groups, not single classes; one country; false alarms ({doc}`../q3/3_2_detector_errors`) | the same, and boxes that fit less well |
 #
-# Weights of one network of each kind come with the package, in half precision: of the first fold and the first seed, whatever their scores; the U-Net's without the encoder. {doc}`own_pictures` and `python -m hw3 predict` use them. How well runs do:
+# Weights of one network of each kind come with the package, in half precision: of the first fold and the first seed, whatever their scores; the U-Net's without the encoder. {doc}`own_pictures` and `python -m hw3 predict` use them. How well they did in full precision, on the test part of their run:
 
 # %%
-unets = {name: records.load(RUNS / f"lgg-{name}.json") for name in ("slice", "patient")}
-unseen = beyond.counts([unets["patient"]], parts[1:])
-stems = ("frcnn-official", "frcnn-resnet50-official", "ssd-official")
 shipped = [records.load(RUNS / f"{records.load(records.shipped(m)).name}.json") for m in REPORT]
-detectors = {stem: records.load_seeds(RUNS, f"gtsdb-{stem}") for stem in stems}
-
-# %%
-by_slice, by_patient = unets["slice"].results["test"], scores(unseen, batch_size=20)
-rows = [
-    ["`lgg-slice`", "Dice, test slices, pooled", score(by_slice, "dice")],
-    ["`lgg-patient`", "Dice, patients held out", score(by_patient, "dice_patient_mean")],
-]
-for stem, runs in detectors.items():
-    rows.append([f"`gtsdb-{stem}`, {len(runs)} seeds", "AP at IoU 0.5", seeds(runs, "ap50")])
+rows = []
 for run in shipped:
     detector = "ap50" in run.results
     found = run.results if detector else run.results["test"]
-    what = "AP at IoU 0.5" if detector else "Dice, patients held out"
+    what = "AP at IoU 0.5" if detector else "mean Dice over patients"
     cell = score(found, "ap50" if detector else "dice_patient_mean")
-    rows.append([f"`{run.name}`, weights in the package", what, cell])
+    rows.append([f"`{run.name}`", what, cell])
 table(["record", "score", "real data"], rows)
 
 # %% tags=["hide-input"]
-own = {"weights in the package": shipped}
-sources({f"`{name}`": own for name, own in (unets | detectors).items()} | own)
+sources({"weights in the package": shipped})

@@ -4,7 +4,7 @@
 # [![Open in Colab](../_static/colab.svg)](https://colab.research.google.com/)
 #
 # What do the trained networks say about a photograph of a road, or a slice of a brain, that is yours?
-# This page asks those that come with the package; it does so of simulated pictures until you name others.
+# This page asks those that come with the package; it uses simulated pictures until you name others.
 
 # %% tags=["hide-input"]
 # Set-up: gets the package on Google Colab; elsewhere it only goes to this notebook's folder.
@@ -55,7 +55,7 @@ sure = [one for one in found if one["score"] >= 0.5]
 plots.found_signs(image, sure)
 
 # %% [markdown]
-# The network has learned German signs, in four groups; `ssd300` in its place takes the other detector. What it gets wrong are mostly false alarms, some of them with a high score ({doc}`../q3/3_2_detector_errors`).
+# The network has learned German signs, in four groups; `records.shipped("ssd300")` takes the other detector. Most of its errors are false alarms, some of them with a high score ({doc}`../q3/3_2_detector_errors`).
 #
 # ## A slice
 #
@@ -78,6 +78,6 @@ except InputError as fault:  # no network, say
 None if tumour is None else plots.found_tumour(image, tumour)
 
 # %% [markdown]
-# It was trained on patients of five hospitals, and is no good for a decision about anybody. The terms of its weights, and more of what the networks cannot do, are on {doc}`cards`.
+# The terms of its weights, and what the networks are no good for, are on {doc}`cards`.
 #
 # For many files there is `python -m hw3 predict`, which writes its results into the folder that `--to` names.

@@ -70,7 +70,7 @@ rows = [
 header = [
     "record",
     "split, seed",
-    "test Dice or AP",
+    "test: pooled Dice, or AP",
     "training",
     "seconds an image",
     "device",
@@ -103,4 +103,4 @@ command(runs["gtsdb-frcnn-official-seed0"])
 # - **Simulated data, splits, start weights drawn at random, order of samples, augmentation**, exactly: all follow from the seed.
 # - **An interrupted run**, as if it had not been: its checkpoint holds network, optimiser, schedule, random generators and place in the epoch.
 # - **What trained weights predict**, nearly: with `--data FOLDER --weights FILE`, `evaluate` predicts anew, and `--tolerance 0.001` says how far scores may differ.
-# - **A training run**, exactly, on the same kind of processor with as many threads: `gtsdb-frcnn-official-seed0`, trained anew from its command in a clean clone of its commit, gave the same weights and the same boxes, bit for bit. On another processor or with other threads sums are taken in another order, on a GPU each time; the run is then, as it were, another seed ({doc}`../q3/3_3_differences`).
+# - **A training run**, exactly, on the same kind of processor with as many threads: `gtsdb-frcnn-official-seed0`, trained anew from its command in a clean clone of its commit, gave the same weights and the same boxes, bit for bit. On another processor or with other threads sums are taken in another order, and on a GPU in another order each time; the run is then, as it were, another seed ({doc}`../q3/3_3_differences`).

@@ -37,7 +37,7 @@ from hw3.tables import table
 #
 # The contracting path here is the convolutional part of VGG16 {cite}`simonyan2015`. Its filters for edges, textures and parts were learned from the photographs of ImageNet. Using them on another task is *transfer learning*; keeping them fixed is *freezing*. There are two reasons to freeze. With slices of few patients, the many free weights of this path invite overfitting. And a part that never changes needs no gradients, which saves time and memory.
 #
-# As far as one can tell, the report follows Pravitasari et al. {cite}`pravitasari2020`, who put a frozen VGG16 into a U-Net for the MRI of one hospital. They give an accuracy of about 96.1 % in learning and a mean correct classification ratio of about 95.69 %, but no Dice and nothing on the LGG slices, so that there is no number to compare with.
+# As far as one can tell, the report follows Pravitasari et al. {cite}`pravitasari2020`, who put a frozen VGG16 into a U-Net for the MRI of one hospital. They give no Dice, and nothing on the LGG slices.
 #
 # ## Frozen means frozen
 #

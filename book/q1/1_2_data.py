@@ -30,7 +30,7 @@ import numpy as np
 
 from hw3 import plots, records
 from hw3.segmentation import experiment
-from hw3.segmentation.lgg import SPLITS
+from hw3.segmentation.lgg import split
 from hw3.settings import active, recipe
 from hw3.tables import environment, sources, table
 
@@ -82,14 +82,14 @@ plots.slices_with_masks(dataset, five)
 splits = {
     "real, by slice": by_slice.data["split"],
     "real, by patient": by_patient.data["split"],
-    "this page, by slice": dataset.split_ids(SPLITS["slice"](dataset, 0)),
-    "this page, by patient": dataset.split_ids(SPLITS["fold0"](dataset, 0)),
+    "this page, by slice": dataset.split_ids(split(dataset, "slice", 0)),
+    "this page, by patient": dataset.split_ids(split(dataset, "fold0", 0)),
 }
 rows = []
-for title, split in splits.items():
-    sizes = [sum(map(len, split[part].values())) for part in ("train", "validation", "test")]
-    shared = len(split["train"].keys() & split["test"].keys())
-    rows.append([title, *sizes, f"{shared} of {len(split['test'])}"])
+for title, own in splits.items():
+    sizes = [sum(map(len, own[part].values())) for part in ("train", "validation", "test")]
+    shared = len(own["train"].keys() & own["test"].keys())
+    rows.append([title, *sizes, f"{shared} of {len(own['test'])}"])
 table(["split", "train", "validation", "test", "test patients trained on"], rows)
 
 # %% [markdown]

@@ -28,7 +28,7 @@ import numpy as np
 
 from hw3 import plots
 from hw3.segmentation import experiment
-from hw3.segmentation.lgg import SPLITS
+from hw3.segmentation.lgg import split
 from hw3.segmentation.samples import TRANSFORMS, Augmentation
 from hw3.settings import active, recipe
 from hw3.tables import table
@@ -45,7 +45,7 @@ table(["transform", "albumentations", "probability"], rows)
 # %% mystnb={"figure": {"name": "fig-1-2", "caption": "Five augmented training slices and their masks, after one random draw each: of the five patients with the largest tumours, the slice with the largest. This page's data, simulated."}, "image": {"alt": "Five brain slices, turned by quarter turns or mirrored, some brighter or of another tint, above five masks that are turned and mirrored with them."}}
 chosen = recipe("unet", full="report")
 dataset = experiment.prepare(active(), settings=chosen)
-train = SPLITS[chosen.split](dataset, chosen.seed)["train"]
+train = split(dataset, chosen.split, chosen.seed)["train"]
 five = dataset.largest_tumours(train)[:5]
 plots.slices_with_masks(dataset, five, Augmentation(chosen.seed))
 

@@ -29,8 +29,9 @@ from pathlib import Path
 
 import numpy as np
 
+import beyond
 from hw3 import records
-from hw3.segmentation.metrics import dice
+from hw3.segmentation.metrics import dice, scores
 from hw3.tables import sources, table
 
 # %% [markdown]
@@ -51,7 +52,7 @@ table(
 )
 
 # %% [markdown]
-# Nor is Dice more sensitive to small regions than IoU: by the last equation, which the report has right, one rises with the other, so that both put any two predictions in the same order.
+# Nor is Dice more sensitive to small regions than IoU: by the last equation, which the report has right, one rises with the other, so that, of one count, both put any two predictions in the same order.
 #
 # ## The loss
 #
@@ -71,6 +72,7 @@ table(
 
 # %%
 run = records.load("../runs/lgg-slice.json")
+found = scores(beyond.counts([run]), batch_size=20)
 ways = {
     "accuracy": "accuracy",
     "accuracy of “no tumour anywhere”": "accuracy_all_background",
@@ -80,9 +82,7 @@ ways = {
     "Dice, mean over slices with tumour": "dice_slice_mean_tumour_only",
     "Dice, mean over patients with tumour": "dice_patient_mean",
 }
-table(
-    ["real test slices", "score"], [[name, run.results["test"][key]] for name, key in ways.items()]
-)
+table(["real test slices", "score"], [[name, found[key]] for name, key in ways.items()])
 
 # %% [markdown]
 # Accuracy hardly tells a good network from none, and a Dice without its convention is no number. This book counts pixels for every slice, keeps the counts in the run's record, and divides once; where a page says only “Dice”, it is pooled.
@@ -100,7 +100,7 @@ rows = [
 table(["", "loss", "Dice", "sum"], [[*row, row[1] + row[2]] for row in rows])
 
 # %% [markdown]
-# So the two are means of different kinds: 393 slices in batches of 20 leave a last batch of 13, which may count as a whole batch in one and by its slices in the other. The report's scores are probably means over batches, as Keras makes them; pages that compare with them give ours in the same way.
+# Probably the two are means of different kinds: 393 slices in batches of 20 leave a last batch of 13, which may count as a whole batch in one and by its slices in the other. The scores would be means over batches, as Keras makes them; pages that compare with them give ours in the same way.
 
 # %% tags=["hide-input"]
 sources({"ours, split by slice": run})

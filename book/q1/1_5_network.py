@@ -26,7 +26,7 @@ colab.set_up("book/q1")
 # %% tags=["hide-input"]
 from hw3 import plots
 from hw3.segmentation import experiment
-from hw3.settings import RECIPES, active, recipe
+from hw3.settings import RECIPES
 from hw3.tables import differences
 
 # %% mystnb={"figure": {"name": "fig-1-3", "caption": "The structure of the network: output shapes (channels \u00d7 height \u00d7 width) and weights, frozen or trained, as measured on the model."}, "image": {"alt": "A U-shaped diagram. Five grey boxes, the frozen blocks of VGG16, go down the left side. Four blue boxes, the trained decoder levels, come up the right side. An arrow leads across from each of the upper four grey boxes to the blue box beside it. A last blue box, a 1 by 1 convolution, gives one channel at full size."}}
@@ -39,16 +39,14 @@ plots.architecture(model, settings.image_size)
 #
 # Down the left, VGG16 halves the image four times. Each level of the decoder doubles the size by repeating pixels, joins the map of that size from the left, and applies two 3 × 3 convolutions, each with BatchNorm and ReLU. The last convolution gives one number a pixel, a *logit*: above 0 means tumour more likely than not.
 #
-# Three choices are ours, since the report does not state them. Maps are normalised before they are joined, because nothing in VGG16 does. The upsampling has no weights, which avoids the checkerboard that transposed convolutions can leave. And the last bias starts at −4, which is a probability of about 0.02: tumour is rare, and from 0.5 everywhere the Dice loss first has to learn to be quiet.
+# Three choices are ours, since the report does not state them. Maps are normalised before they are joined, because nothing in VGG16 does. The upsampling has no weights, which avoids the checkerboard that transposed convolutions can leave. And the last bias starts at −4, which is a probability of about 0.02: tumour is rare, and from 0.5 everywhere the network first has to learn to be quiet.
 #
 # ## Two recipes
 #
-# The recipe `report` has what the report states, and defaults for the rest; `ours` is what we found to work better. The profile of this page decides what its own runs take: without a GPU, a lighter network of the same structure, on smaller pictures.
+# The recipe `report` has what the report states, and defaults for the rest; `ours` is what we found to work better. Without a GPU, pages run a reduced `ours`, a lighter network of the same structure on smaller pictures.
 
 # %%
-recipes = {name: own["unet"] for name, own in RECIPES.items()}
-recipes[f"profile {active().name}"] = recipe("unet", full="report")
-differences({title: own.model_dump() for title, own in recipes.items()})
+differences({name: own["unet"].model_dump() for name, own in RECIPES.items()})
 
 # %% [markdown]
 # `crops` are squares cut out of training slices: half of them are laid around a tumour, and a square of half the side costs a quarter of the arithmetic. A network of convolutions that learned on crops can be run on whole slices.

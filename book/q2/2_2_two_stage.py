@@ -64,6 +64,8 @@ own = {title: {name: used.get(name) for name in asked} for title, used in column
 differences({"report": asked} | own)
 
 # %% [markdown]
+# An epoch is one pass over all images, or over so many `crops`, of which `sign_share` lie around a sign. `width` is the share of the backbone's channels, and of its five blocks so many are `frozen_blocks`. Of the best `proposals` of a crop, `rois_per_image` train the second stage.
+#
 # ## On real roads
 #
 # Bands and bars are 95 % intervals over runs and images. When one size is scored, signs of other sizes and what found them count neither for nor against.
@@ -96,11 +98,11 @@ table(
 )
 
 # %% [markdown]
-# Nearly every sign is found at some score, and most of them at a high one. What is left are mainly false alarms ({doc}`../q3/3_2_detector_errors`); for their number of signs, mandatory ones have the most.
+# Nearly every sign is found, and nearly all of them with a score of at least 0.5. Most errors are false alarms ({doc}`../q3/3_2_detector_errors`); for their number of signs, mandatory ones have the most.
 #
 # ## The report's network
 #
-# ResNet50 was trained as VGG16 was, from simulated roads and on crops, at full width, but on fewer than half as many crops. BatchNorm after the pyramid's convolutions {cite}`li2021` makes that start possible.
+# ResNet50 was trained as VGG16 was, from simulated roads and on crops, at full width, but on fewer than half as many crops and at half the learning rate. BatchNorm after the pyramid's convolutions {cite}`li2021` makes that start possible.
 
 # %%
 resnet50 = records.load_seeds(RUNS, "gtsdb-frcnn-resnet50-official")
@@ -119,7 +121,7 @@ road = records.load(RUNS / "simulated/start-faster-rcnn.json")
 sources(networks | {"start of the narrow network": road})
 
 # %% [markdown]
-# It stays behind, most of all at small signs; the shorter training may be all that is between them. Both stand far above the report's 0.72, which was measured on other test images.
+# It stays behind, at small and at large signs. So many settings differ that the network itself need not be the cause.
 #
 # ## On this page's roads
 #
@@ -131,4 +133,4 @@ shown = tested[:: max(1, len(tested) // 6)][:6]
 plots.boxes(dataset, shown, ours.evidence["detections"])
 
 # %% [markdown]
-# The simulated roads hold boards and signs that are none of the 43 classes, and are not annotated. What this run gets wrong are mostly false alarms on them. Hardly a sign is missed.
+# The simulated roads hold boards and signs that are none of the 43 classes, and are not annotated. Most errors of this run are false alarms on them. Hardly a sign is missed.

@@ -46,7 +46,7 @@ RUNS = Path("../runs")
 #
 # **The report's**: torchvision's SSD300 from COCO weights, fine-tuned for 40 epochs, all else as in {doc}`2_2_two_stage`. This recipe has no record either, and on a Colab GPU this page runs it.
 #
-# **Ours** is trained and tested as is told there, with one more change: SSD300 sees tiles of 300 native pixels, which overlap by more than the largest sign, and what it finds in them is merged. A crop without a sign teaches torchvision's SSD nothing, for it counts background in proportion to the signs of each image; ours counts over the batch (`mining`), so that false alarms cost something wherever they are.
+# **Ours** is trained and tested as is told there, with more crops around signs and two more changes. SSD300 sees tiles of 300 native pixels, which overlap by more than the largest sign, and what it finds in them is merged. And a crop without a sign teaches torchvision's SSD nothing, for it counts background in proportion to the signs of each image; ours counts over the batch (`mining`), so that false alarms cost something wherever they are.
 
 # %% tags=["alone"]
 chosen = recipe("ssd300", full="report")
@@ -65,7 +65,7 @@ differences({"report": asked} | own)
 # %% [markdown]
 # ## Whole images or tiles
 #
-# SSD300 sees 300 × 300 pixels. Where the whole photograph is made that small, a sign of 30 pixels is left with 7. The table has two runs on real data with the same start, tested on the 300 official images. They saw as many pictures: one whole images, the other tiles, among them some around its own false alarms.
+# SSD300 sees 300 × 300 pixels. Where the whole photograph is made that small, a sign of 30 pixels is left with 7. The table has two runs on real data with the same start, tested on the 300 official images. They saw as many pictures: one whole images, the other tiles, among them some around false alarms of the common start.
 
 # %%
 whole, tiles = (records.load(RUNS / f"gtsdb-ssd-{name}.json") for name in ("whole", "third-run"))
@@ -74,11 +74,11 @@ ssd300, rows = experiment.build(OURS["ssd300"]), []
 for title, run in (("whole images", whole), ("native tiles", tiles)):
     covered = beyond.covered(ssd300, boxes, tiled=run is tiles)
     by_size = [seeds([run], "ap50_by_size", size) for size in SIZE_GROUPS]
-    rows.append([title, f"{covered.mean():.0%}", seeds([run], "ap50"), *by_size])
+    rows.append([title, f"{covered.mean():.1%}", seeds([run], "ap50"), *by_size])
 table(["real data", "signs covered", "AP at IoU 0.5", *SIZE_GROUPS], rows)
 
 # %% [markdown]
-# A sign is covered if some default box overlaps it with an IoU of at least 0.5. On whole images that is the lot of less than a quarter of the signs, none of them small or medium; on tiles, of all. The network learns something of the others too, since each sign is given the box that fits it best, yet it is left far behind. {numref}`fig-3-2` sets coverage beside what is found.
+# A sign is covered if some default box overlaps it with an IoU of at least 0.5. On whole images less than a quarter of the signs are covered, none of them small or medium; on tiles, all but one. The network learns something of the others too, since each sign is given the box that fits it best, yet it is left far behind. {numref}`fig-3-2` sets coverage beside what is found.
 #
 # ## On real roads
 #

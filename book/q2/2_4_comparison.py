@@ -30,9 +30,8 @@ from pathlib import Path
 
 import beyond
 from hw3 import plots, records
-from hw3.detection import ap, experiment
-from hw3.settings import active, recipe, runs_folder
-from hw3.tables import STATISTICS, seeds, sources, table, with_interval
+from hw3.detection import ap
+from hw3.tables import seeds, sources, table, with_interval
 
 RUNS = Path("../runs")
 
@@ -86,14 +85,14 @@ rows = [
 ]
 for group, value in winners["best"].items():
     names = ", ".join(winners["by"][group])
-    cells = scored(STATISTICS["competition"](group))
+    cells = scored(ap.STATISTICS["competition"][group])
     rows.append([f"competition: {group}", *cells, None, f"{value:.3f}, {names}"])
-table(["scored as", "Faster R-CNN", "SSD300", "the report's", "best published"], rows)
+table(["scored as", "Faster R-CNN", "SSD300", "the report's", "published"], rows)
 
 # %% [markdown]
 # Both detectors stand far above the report's figures. Its networks were wider, began with COCO weights and saw whole images; its test images are not known. Which of these differences did it, nothing here says.
 #
-# Over three groups, Faster R-CNN is level with the best network of a comparison of deep detectors. That is not the best known: by the competition's rule, teams of 2013 were perfect on these very images, each in one group or more. Ours come near with prohibitory signs, and stay behind with danger signs and above all with mandatory ones, of which there are fewest to learn from.
+# Over three groups, Faster R-CNN is level with the best network of a comparison of deep detectors. That is not the best known: by the competition's rule, teams of 2013 were perfect on these very images, each in one group or more. Ours come near with prohibitory signs, are not told apart from perfect with danger signs, and stay behind with mandatory ones, of which there are fewest to learn from.
 
 # %% mystnb={"figure": {"name": "fig-2-16", "caption": "Both detectors by size: mean AP at IoU 0.5 over all runs on official and random splits, with 95 % intervals over runs and images. Real data."}, "image": {"alt": "Two points with intervals for each of three sizes. Faster R-CNN lies a little above SSD300 at each size. Both find small signs less well than medium and large ones."}}
 both = {
@@ -151,11 +150,11 @@ table(["claim", "difference of", f"over {len(ones)} pairs", "verdict"], rows)
 # %% [markdown]
 # - **Two stages are better** in our hands, by a small lead.
 # - **Hardly any dependence on size** holds from medium to large. Small signs are found less well by two stages, too; whether by more than 0.05 stays open.
-# - **One stage finds small signs less often**: this holds by AP, and by the share of signs that are found at any score. **Large ones** it finds about as often as medium ones. On whole images, as in the report, ours found large signs best of all ({doc}`2_3_one_stage`), so that we see this claim of the report nowhere.
+# - **One stage finds small signs less often**: this holds by AP, and by the share of signs that are found at any score. **Large ones** it finds about as often as medium ones. On whole images, as in the report, ours found large signs best of all ({doc}`2_3_one_stage`).
 #
-# Why should a pyramid help? Each proposal is judged on the map whose step suits its size, and the finest map, which sees the small signs, is told by the coarser ones what they know of the surroundings. SSD300, too, looks at small signs on its finest map, but there nothing comes down from the coarser ones. The last row does not show it: small signs cost both about the same; and the two detectors differ in more than a pyramid. All runs in it are of narrow networks that began with simulated roads: what wide ones from COCO weights would do is not known.
+# A pyramid should help with small signs, since the finest map is told by the coarser ones what they know of the surroundings, and SSD300's is not. This is not seen here: small signs cost both detectors about the same.
 #
-# The report ends with two ideas: to balance the four groups by preprocessing, or to train a detector for each class. Both aim at what is weakest here as well, the rare groups. {doc}`../q3/3_6_guesses` tries them.
+# The report ends with two ideas: to balance the four groups by preprocessing, or to train a detector for each class. Both aim at what is weakest here as well, the rare groups. {doc}`../q3/3_6_guesses` tries both.
 #
 # ## Costs
 #
@@ -180,23 +179,6 @@ table(["detector", *columns], rows)
 
 # %% [markdown]
 # On the photograph made small, as in the report, SSD300 is fastest. On native tiles, where it is good, it is slower than Faster R-CNN of the same width, for tiles overlap: one stage is not always the quick way.
-#
-# ## On this page's roads
-#
-# The same comparison, of the runs that the last two sections made here:
-
-# %%
-dataset = experiment.prepare(active())
-rows = []
-for title, model in (("Faster R-CNN", "faster-rcnn"), ("SSD300", "ssd300")):
-    run, _ = experiment.run(recipe(model, full="report"), dataset, runs_folder())
-    cells = [run.samples, f"{run.device_minutes:.1f}", f"{run.seconds_per_image:.2f}"]
-    rows.append([title, seeds([run], "ap50"), seeds([run], "ap"), *cells])
-header = ["AP at IoU 0.5", "mean AP, 0.50 to 0.95", "samples", "device minutes", "seconds an image"]
-table([f"{dataset.kind} data", *header], rows)
-
-# %% [markdown]
-# SSD300 saw fewer crops here, so that its score may be lower for that reason alone, and simulated roads are not real ones.
 
 # %% tags=["hide-input"]
 sources(both | {"ResNet50": resnet50})

@@ -71,9 +71,9 @@ figure
 #
 # With another IoU threshold, other detections are hits, and the curve is another one. So AP is not “the area under the IoU curve”, as the report has it. A curve of AP against the threshold is drawn from ten such areas.
 #
-# ## The class that is always zero
+# ## The class that has no AP
 #
-# The report averaged over five classes, one of them the background. Detectors never return the background, so that its AP is always 0. The report saw this: it says that its 0.58 and 0.52 are too low for that reason, and gives about 0.72 and 0.65 instead. The same can be done to our detectors:
+# The report averaged over five classes, one of them the background. Nothing is annotated as background or returned as such, so that it has no AP; the report counted it as 0. It saw this itself: it says that its 0.58 and 0.52 are too low for that reason, and gives about 0.72 and 0.65 instead. The same can be done to our detectors:
 
 # %%
 report = json.loads(Path("../published.json").read_text())["original_report"]["detection"]

@@ -66,7 +66,7 @@ table(header, [[*kind, *own] for kind, *own in zip(KINDS.items(), *columns, stri
 #
 # ## Signs that no box covers
 #
-# SSD300 moves and names default boxes, and Faster R-CNN's first stage moves anchors. A sign that none of them covers well is given to the one that fits best, so that fewer boxes learn from it. {numref}`fig-3-2` sets the share of the official test signs that some box covers, at an IoU of at least 0.5, beside the share that a trained detector finds, with the right group and at any score. Both SSD300 have the same start and saw as many pictures: one saw whole images made 300 pixels wide, as in the report, the other native tiles, some of them around its own false alarms.
+# SSD300 moves and names default boxes, and Faster R-CNN's first stage moves anchors. A sign that none of them covers well is given to the one that fits best, so that fewer boxes learn from it. {numref}`fig-3-2` sets the share of the official test signs that some box covers, at an IoU of at least 0.5, beside the share that a trained detector finds, with the right group and at any score. The two SSD300 are those of {doc}`../q2/2_3_one_stage`.
 
 # %%
 whole, tiles = (records.load(RUNS / f"gtsdb-ssd-{name}.json") for name in ("whole", "third-run"))
@@ -111,7 +111,7 @@ with plots.report_style():
 figure
 
 # %% [markdown]
-# The forecast holds in part. On whole images the boxes of SSD300 cover none of the small and medium signs, and it finds far fewer small ones than large ones. Yet it finds some of the small and most of the medium ones, since a sign that no box covers still trains one. On native tiles every size is covered, and nearly every sign is found. So the weakness that the report saw is that of the small image, and not of one stage. Both SSD300 began with weights that had seen tiles, which suits whole images less; a part of the gap may be due to that. Faster R-CNN's anchors are our choice, too: torchvision's own leave a third of the small signs uncovered.
+# Coverage explains much, not all. On whole images the boxes of SSD300 cover none of the small and medium signs, and it finds far fewer small ones than large ones. Yet it finds some of the small and most of the medium ones, since a sign that no box covers still trains one. On native tiles all but one sign are covered, and nearly every sign is found. So most of SSD300's weakness at small signs comes from shrinking the image; what remains on tiles is no larger than that of two stages ({doc}`../q2/2_4_comparison`). Both SSD300 began with weights that had seen tiles, which suits whole images less; a part of the gap may be due to that. Faster R-CNN's anchors are our choice, too: torchvision's own leave a third of the small signs uncovered.
 
 # %% tags=["hide-input"]
 sources(runs | {"SSD300, whole images": whole, "SSD300, tiles, as long": tiles})

@@ -34,7 +34,7 @@ from scipy.stats import t
 import beyond
 from hw3 import plots, records
 from hw3.detection import ap
-from hw3.tables import seeds, sources, table, with_interval
+from hw3.tables import sources, table
 
 RUNS = Path("../runs")
 
@@ -83,53 +83,23 @@ figure
 #
 # ## Seeds
 #
-# Another seed trains another detector. In the table, the margin over images is half of a score's 95 % interval, as the mean over the seeds. The margin over seeds is a 95 % one as well: by how much one run may lie off the mean of its recipe. So few runs say little about one recipe, so that the variance is pooled over the recipes of a split.
+# Another seed trains another detector. In the table, the margin over images is half of a score's 95 % interval, as the mean over the seeds. The margin over seeds is a 95 % one as well: by how much one run may lie off the mean of its recipe. So few runs say little about one recipe, so that the variance is pooled over the recipes. All are tested on the official test images.
 
 # %%
-RECIPES = {
-    "official": {
-        "Faster R-CNN": "frcnn",
-        "Faster R-CNN, ResNet50": "frcnn-resnet50",
-        "SSD300": "ssd",
-    },
-    "random": {"Faster R-CNN": "frcnn", "SSD300": "ssd"},
-}
-rows, shown = [], {}
-for split, names in RECIPES.items():
-    runs = {
-        title: records.load_seeds(RUNS, f"gtsdb-{name}-{split}") for title, name in names.items()
-    }
-    scores = [[own.results["ap50"] for own in recipe] for recipe in runs.values()]
-    freedom = sum(len(own) - 1 for own in scores)
-    deviation = (sum(np.var(own) * len(own) for own in scores) / freedom) ** 0.5
-    over_seeds = f"± {t.ppf(0.975, freedom) * deviation:.3f}"
-    for (title, recipe), own in zip(runs.items(), scores, strict=True):
-        over_images = fmean(np.diff(run.results["ap50_interval"])[0] / 2 for run in recipe)
-        each = ", ".join(f"{score:.3f}" for score in own)
-        rows.append([split, title, each, f"± {over_images:.3f}", over_seeds])
-    shown |= {f"{title}, {split}": recipe for title, recipe in runs.items()}
-table(["split", "recipe", "AP at IoU 0.5 of each seed", "margin over images", "over seeds"], rows)
+runs = dict(zip(("Faster R-CNN", "SSD300"), official, strict=True))
+runs["Faster R-CNN, ResNet50"] = records.load_seeds(RUNS, "gtsdb-frcnn-resnet50-official")
+scores = [[own.results["ap50"] for own in recipe] for recipe in runs.values()]
+freedom = sum(len(own) - 1 for own in scores)
+deviation = (sum(np.var(own) * len(own) for own in scores) / freedom) ** 0.5
+over_seeds, rows = f"± {t.ppf(0.975, freedom) * deviation:.3f}", []
+for (title, recipe), own in zip(runs.items(), scores, strict=True):
+    over_images = fmean(np.diff(run.results["ap50_interval"])[0] / 2 for run in recipe)
+    each = ", ".join(f"{score:.3f}" for score in own)
+    rows.append([title, each, f"± {over_images:.3f}", over_seeds])
+table(["recipe", "AP at IoU 0.5 of each seed", "margin over images", "over seeds"], rows)
 
 # %% [markdown]
-# On the official split, another seed changes a score by less than another test set would: the seeds of one recipe share their start and their test images. On random splits a seed draws the test images as well, so that its margin holds both kinds of chance, and is nearly as large as that over images.
-#
-# ## Pooled
-#
-# Several runs ask one question better than each alone. Here the two detectors are compared over all seeds of a split at once: the difference is the mean over the seeds, and each resample draws seeds, and images, the same for both detectors.
-
-# %%
-rows = []
-for split in RECIPES:
-    two, one = (shown[f"{title}, {split}"] for title in ("Faster R-CNN", "SSD300"))
-    difference = ap.pooled(
-        [beyond.matches_of(run) for run in two], against=[beyond.matches_of(run) for run in one]
-    )
-    cells = [seeds(two, "ap50"), seeds(one, "ap50"), with_interval(*difference, "+.3f")]
-    rows.append([split, len(two), *cells])
-table(["split", "runs of each", "Faster R-CNN", "SSD300", "two-stage − one-stage"], rows)
-
-# %% [markdown]
-# Taken together, **two stages lead on both splits**, by more than chance in seeds and images.
+# Another seed changes a score by less than another test set would: the seeds of one recipe share their start and their test images. Several runs ask one question better than each alone: {doc}`../q2/2_4_comparison` compares the two detectors over six pairs at once, where each resample draws pairs, and images, the same for both.
 
 # %% tags=["hide-input"]
-sources(shown)
+sources(runs)

@@ -39,7 +39,7 @@ COLORS = {"split by slice": plots.MUTED, "patients held out": plots.TRAINED}
 # %% [markdown]
 # ## Two networks, examined once
 #
-# Both are the U-Net of {doc}`../q1/1_6_training`, trained with our recipe: one on the report's split by slice, the other with whole patients held out. Records hold no masks; so the slices that neither was trained on, those of validation and of test together, were looked at once more with the weights, and what follows was kept.
+# Both are the U-Net of {doc}`../q1/1_6_training`, trained with our recipe and larger crops: one on the report's split by slice, the other with whole patients held out. Records hold no masks; so each looked once more at its own validation and test slices. These are other slices for each, so that what follows shows how both err, and not which is better ({doc}`3_5_leakage`).
 
 # %%
 examined = {
@@ -68,13 +68,13 @@ with plots.report_style():
 figure
 
 # %% [markdown]
-# The same few wrong pixels that a large tumour does not notice cost a small one everything. In the fifth with the smallest tumours, several slices have no pixel in common with what is predicted, and mean Dice is far lower than in the rest. A mean over slices therefore depends on how many small tumours there are; this book pools counts, and gives the mean over patients beside it.
+# A few wrong pixels hardly change the Dice of a large tumour, and can take all of a small one's. In the fifth with the smallest tumours, several slices have no pixel in common with what is predicted, and mean Dice is far lower than in the rest. A mean over slices therefore depends on how many small tumours there are; this book pools counts, and gives the mean over patients beside it.
 #
 # ## Outlines and probabilities
 #
 # Dice does not say how far off a wrong outline is. The 95 % Hausdorff distance is nearly the largest distance from one outline to the other; surface Dice {cite}`nikolov2021` is the share of both outlines that lies within two pixels of the other. Calibration asks whether, of all pixels with a probability near 0.7, seven tenths are tumour; the expected calibration error {cite}`guo2017` is the mean gap over all pixels.
 
-# %% mystnb={"figure": {"name": "fig-3-5", "caption": "Left: the share of slices, of those with a true and a predicted mask, whose 95 % Hausdorff distance is at most the value on the axis. Right: the share of pixels that are tumour, against their predicted probability; the dotted line is perfect calibration. Real data."}, "image": {"alt": "On the left, two rising curves that lie close together: most distances are below ten pixels, with a long tail to the right. On the right, ten points of each network on a nearly flat line between 0.4 and 0.6, with its ends at 0 and above 0.9: above the dotted diagonal at low probabilities, below it at high ones."}}
+# %% mystnb={"figure": {"name": "fig-3-5", "caption": "Left: the share of slices, of those with a true and a predicted mask, whose 95 % Hausdorff distance is at most the value on the axis. Right: the share of pixels that are tumour, against their predicted probability; the dotted line is perfect calibration. Real data."}, "image": {"alt": "On the left, two rising curves, that of patients held out to the right of the other: most distances are below ten pixels, with a long tail. On the right, ten points of each network: from near 0 they jump to a third or more, rise little to between 0.5 and 0.6, and end above 0.9; they lie above the dotted diagonal at low probabilities and below it at high ones."}}
 with plots.report_style():
     figure, (left, right) = plt.subplots(1, 2, figsize=(plots.WIDTH, 3))
     right.axline((0, 0), slope=1, color=plots.MUTED, linestyle="dotted")

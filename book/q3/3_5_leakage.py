@@ -46,7 +46,7 @@ RUNS = Path("../runs")
 # Two splits test different patients, and one patient is far harder than another; so their scores cannot be compared. Slices that both runs were tested on can. Two experiments do that:
 #
 # 1. *Strong networks.* The U-Net of {doc}`../q1/1_6_training` was trained with whole patients held out, and on the report's split by slice. Compared are the validation and test slices that neither run trained on. There are two such pairs, a shorter one on a CPU and a longer one on a GPU, where the held-out run saw a third more crops.
-# 2. *A controlled leak.* A small network, with a quarter of VGG16's channels at random weights, was trained with patients held out, and once more with every second slice of the test patients in place of as many slices of others. Both were scored on the other half of those patients' slices; start and number of steps are the same. Three seeds draw the test patients anew.
+# 2. *A controlled leak.* A small network, with a quarter of VGG16's channels at random weights, was trained with patients held out, and once more with every second slice of the test patients replacing as many slices of training patients. Both were scored on the other half of those patients' slices; start and number of steps are the same. Three seeds draw the test patients anew.
 
 
 # %%
@@ -92,7 +92,7 @@ with plots.report_style():
 figure
 
 # %% [markdown]
-# A split by slice flatters the strong network by about three hundredths of pooled Dice, and by more in the mean over patients; the intervals lie above 0. {numref}`fig-3-6` shows that most patients gain little, and that few gain a lot. The controlled leak agrees in pooled Dice alone, and over patients shows next to nothing: the small network hardly outlines its own training slices, so that it has little to remember. Every gain here holds one more thing: a network that leaks has met more patients.
+# A split by slice flatters the strong network by about three hundredths of pooled Dice; the interval lies above 0. The mean over patients is larger through a few patients who gain a lot; most gain little, as the median and {numref}`fig-3-6` show. The controlled leak agrees in pooled Dice alone, and over patients shows next to nothing, perhaps because the small network does hardly better on the slices that it was trained on, and so remembers little. Every gain here holds one more thing: a network that leaks has met more patients.
 #
 # ## Photographs of one place
 #

@@ -40,7 +40,7 @@ RUNS = Path("../runs")
 # %% [markdown]
 # ## Balance, and a detector for each group
 #
-# All detectors here are small Faster R-CNN that start from simulated roads and are tested on the official images. *As they come*: half of the crops lie around a sign, any sign. *Balanced*: a group is drawn first, each equally often, then one of its signs; all else is the same. *One for each*: four detectors, each of them with as many crops as the first; for each of them the signs of the other groups are background. *Longer*: one detector for all groups that took more than twice the time of the four together; its crops were larger, and fewer of them lay around a sign.
+# All detectors here are small Faster R-CNN that start from simulated roads and are tested on the official images. *As they come*: half of the crops lie around a sign, any sign. *Balanced*: a group is drawn first, each equally often, then one of its signs; all else is the same. *One for each*: four detectors, each of them with as many crops as the first; for each of them the signs of the other groups are background. *Longer*: one detector for all groups, whose fewer but larger crops hold 1.6 times the pixels of the four together; fewer of them lie around a sign.
 
 # %%
 single = {
@@ -71,15 +71,16 @@ for group, measure in measures.items():
     scores = {title: float(measure(own)) for title, own in matches.items()}
     cells = []
     for first, second in compared:
-        interval = ap.bootstrap(matches[first], measure, against=matches[second])
-        cells.append(with_interval(scores[first] - scores[second], interval, "+.3f"))
+        cells.append(
+            with_interval(*ap.pooled([matches[first]], measure, [matches[second]]), "+.3f")
+        )
     rows.append([group, scores["as they come"], *cells])
 header = [f"{first} − {second}" for first, second in compared]
 table(["AP at IoU 0.5", "as they come", *header], rows)
 
 
 # %% [markdown]
-# **Balancing is not shown to help**: mandatory signs, of which there are fewest, gain, and the mixed group “other” loses. **A detector for each group does help**, and again mandatory signs most, if each is given what the one was given. But the four look at each photograph four times, and a single detector that was trained longer is not told apart from them in the mean. Each is one run, and the intervals, over images, do not include the chance of a seed.
+# **Balancing is not shown to help**: mandatory signs, of which there are fewest, gain, and the group “other”, which mixes shapes and colours, loses. **A detector for each group does help**, and again mandatory signs most, if each is trained on as many crops as the single one. But the four look at each photograph four times, and a single detector that was trained longer is not told apart from them in the mean. Each is one run, and the intervals, over images, do not include the chance of a seed.
 #
 # ## Simulated data as a start
 #
@@ -103,7 +104,7 @@ images = {title: loaded(f"transfer/{own}-*.json") for title, own in starts.items
 patients = {title: loaded(f"transfer_unet/{own}-*.json") for title, own in starts.items()}
 patients["real data alone"].append(records.load(RUNS / "leak/patient-seed0.json"))
 
-# %% mystnb={"figure": {"name": "fig-3-7", "caption": "Scores on real test data, with 95 % intervals over images or patients, against the amount of real training data. Left: AP at IoU 0.5 of Faster R-CNN. Right: pooled Dice of the U-Net, patients held out. One seed. Real data."}, "image": {"alt": "Two panels. On the left a blue line starts at about 0.8 without any real image, dips at ten and rises to above 0.9 at six hundred; a single grey point at six hundred lies far below. On the right a blue and a grey line lie close together near 0.5, with long intervals that overlap everywhere."}}
+# %% mystnb={"figure": {"name": "fig-3-7", "caption": "Scores on real test data, with 95 % intervals over images or patients, against the amount of real training data. Left: AP at IoU 0.5 of Faster R-CNN. Right: pooled Dice of the U-Net, patients held out. One seed. Real data."}, "image": {"alt": "Two panels. On the left a blue line starts at about 0.8 without any real image, dips at ten and rises to above 0.9 at six hundred; a single grey point at six hundred lies far below. On the right a blue and a grey line dip below 0.4 at three patients and lie near 0.5 elsewhere, with long intervals that overlap everywhere."}}
 with plots.report_style():
     figure, (left, right) = plt.subplots(1, 2, figsize=(plots.WIDTH, 3.2), sharey=True)
     roads = {title: curve(runs, "ap50") for title, runs in images.items()}
@@ -121,7 +122,7 @@ with plots.report_style():
 figure
 
 # %% [markdown]
-# **Simulated roads carry far.** Without a single photograph the detector has an AP of about 0.8 on real ones, and with a hundred about 0.9. Ten are worse than none, perhaps because the same few signs come again and again. From random weights as many crops give next to nothing, but that detector has seen fewer pictures in all. **Simulated brains carry less far**: to a Dice near one half, with a wide interval, and at no number of real patients is it shown that they help. The small network, whose encoder stays random, may itself be the limit.
+# **Simulated roads carry far.** Without a single photograph the detector has an AP of about 0.8 on real ones, and with a hundred about 0.9. Ten are worse than none, perhaps because the same few signs come again and again. From random weights as many crops give next to nothing, but that detector has seen fewer pictures in all. **Simulated brains** alone give a Dice near one half, about what this small network reaches on real patients; before real ones they are not shown to help at any number of them, and three patients, like ten photographs, score below none. The network, whose encoder stays random, may itself be the limit.
 
 # %% tags=["hide-input"]
 named = {f"only {group}": run for group, run in each.items()}

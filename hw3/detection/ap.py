@@ -22,8 +22,6 @@ SIZE_GROUPS = ("all", *gtsdb.SIZE_GROUPS)
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALL_LEVELS = np.linspace(0, 1, 101)
 MAX_DETECTIONS = 100  # of one image and label
-COMPETITION_LABELS, COMPETITION_IOU = (1, 2, 3), 0.6
-"""GTSDB's own rule (Houben et al. 2013): each of these groups alone, the exact area."""
 BOX = np.dtype("i8, i8, f8, 4f8, U6")
 BOX.names = ("image", "label", "score", "xywh", "size_group")
 
@@ -189,18 +187,6 @@ def share_found(
     return np.where(signs, weights[..., image[found]].sum(axis=-1), np.nan) / np.maximum(signs, 1)
 
 
-def bootstrap(
-    matches: Matches,
-    statistic: Callable[..., np.ndarray] = mean_average_precision,
-    against: Matches | None = None,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> list[float] | None:
-    """The interval that `pooled` gives for one run."""
-    other = None if against is None else [against]
-    return pooled([matches], statistic, other, resamples, seed)[1]
-
-
 def pooled(
     runs: Sequence[Matches],
     statistic: Callable[..., np.ndarray] = mean_average_precision,
@@ -245,31 +231,36 @@ def pooled(
     return float(mean[0]), _interval(mean[1:])
 
 
-def scores(matches: Matches, resamples: int = 1000) -> dict[str, Any]:
-    """All scores of the records, each with a 95 % interval `<key>_interval`; None if undefined.
+STATISTICS: dict[str, dict[str, Callable[..., np.ndarray]]] = {
+    "ap50": {"": mean_average_precision},
+    "ap": {"": partial(mean_average_precision, iou_threshold=None)},
+    "ap_by_threshold": {
+        f"{own:.2f}": partial(mean_average_precision, iou_threshold=own) for own in IOU_THRESHOLDS
+    },
+    "ap50_by_class": {
+        name: partial(average_precision, label=label) for label, name in enumerate(gtsdb.GROUPS, 1)
+    },
+    "ap50_by_size": {
+        name: partial(mean_average_precision, size_group=name) for name in gtsdb.SIZE_GROUPS
+    },
+    "competition": {
+        name: partial(average_precision, label=label, iou_threshold=0.6, interpolation="all")
+        for label, name in enumerate(gtsdb.GROUPS[:3], 1)
+    },
+}
+"""How scores come from matches, by key and then by threshold, class or size, "" for a single one.
+`competition` is GTSDB's own rule (Houben et al. 2013): each of three groups alone, exact area."""
 
-    They are `ap50`, `ap` (mean over thresholds), `ap_by_threshold` ("0.50" ...), `ap50_by_class`,
-    `ap50_by_size`, and `competition` (GTSDB's own).
-    """
+
+def scores(matches: Matches, resamples: int = 1000) -> dict[str, Any]:
+    """All `STATISTICS`, each with a 95 % interval `<key>_interval`; None if undefined."""
     weights = _draws(np.random.default_rng(0), len(matches.image_ids), resamples)
-    of_label = partial(average_precision, matches, weights=weights)
-    mean = partial(mean_average_precision, matches, weights=weights)
-    by_threshold = {f"{t:.2f}": mean(t) for t in matches.iou_thresholds}
-    table = {
-        "ap50": mean(0.5),
-        "ap": np.mean([*by_threshold.values()], axis=0),
-        "ap_by_threshold": by_threshold,
-        "ap50_by_class": dict(zip(gtsdb.GROUPS, map(of_label, LABELS), strict=True)),
-        "ap50_by_size": {name: mean(0.5, size_group=name) for name in gtsdb.SIZE_GROUPS},
-        "competition": {
-            gtsdb.GROUPS[label - 1]: of_label(label, COMPETITION_IOU, interpolation="all")
-            for label in COMPETITION_LABELS
-        },
-    }
-    result = {}
-    for key, values in table.items():
-        result[key] = _each(lambda v: None if np.isnan(v[0]) else float(v[0]), values)
-        result[f"{key}_interval"] = _each(lambda v: _interval(v[1:]), values)
+    result: dict[str, Any] = {}
+    for key, statistics in STATISTICS.items():
+        drawn = {name: own(matches, weights=weights) for name, own in statistics.items()}
+        first = {name: None if np.isnan(own[0]) else float(own[0]) for name, own in drawn.items()}
+        intervals = {name: _interval(own[1:]) for name, own in drawn.items()}
+        result |= {key: first.get("", first), f"{key}_interval": intervals.get("", intervals)}
     return result
 
 
@@ -280,12 +271,6 @@ def box_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     intersection = np.maximum(high - low, 0).prod(axis=-1)
     union = first[:, 2:].prod(axis=1)[:, None] + second[:, 2:].prod(axis=1) - intersection
     return np.divide(intersection, union, where=intersection > 0, out=np.zeros_like(union))
-
-
-def _each(function: Callable[[np.ndarray], Any], values: Any) -> Any:
-    if isinstance(values, dict):
-        return {key: function(value) for key, value in values.items()}
-    return function(values)
 
 
 def _draws(generator: np.random.Generator, count: int, resamples: int) -> np.ndarray:

@@ -18,7 +18,7 @@ from hw3.backbones import WEIGHTS, load_weights
 from hw3.data import PREDICTED_RGB, InputError, read_picture
 from hw3.detection import ap, gtsdb
 from hw3.detection.gtsdb import GROUPS, GtsdbDataset
-from hw3.detection.models import Detections, build_faster_rcnn, build_ssd300, predict, total_loss
+from hw3.detection.models import Detections, build, predict
 from hw3.detection.samples import CropSamples, collate
 from hw3.detection.tiles import TILE, distinct, predict_tiled
 from hw3.records import RunRecord, check_weights, checked, keep, trained
@@ -33,8 +33,6 @@ DRAWN_SCORE = 0.5
 LARGE_SIGN = 40
 """Pixels from which a sign is seen well enough in a smaller copy of a picture."""
 MAX_GRADIENT_NORM = 5.0
-WHOLE_IMAGE = (800, 1333)
-"""Shortest and longest side that Faster R-CNN resizes to where it is trained on whole images."""
 Label = Annotated[int, Field(ge=1, le=len(GROUPS), strict=True)]
 ImageId = Annotated[int, Field(ge=0, le=2**31, strict=True)]
 Place = Annotated[float, Field(ge=-1e6, le=1e6, strict=True)]
@@ -45,7 +43,7 @@ class Split(BaseModel):
     """Which images are trained on, and which are tested."""
 
     train: list[ImageId] = []
-    test: list[ImageId]
+    test: Annotated[list[ImageId], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -111,14 +109,7 @@ def prepare(
     """
     folder = data_folder()
     if source is None and profile.simulated:
-        height, width = profile.image_size
-        root = simulate_gtsdb(
-            folder / f"simulated-{profile.name}-{__version__}",
-            images=profile.images,
-            width=width,
-            height=height,
-            seed=profile.seed,
-        )
+        root = simulate_gtsdb(folder / f"simulated-{profile.name}-{__version__}", **profile.roads)
     elif source is None and (folder / "FullIJCNN2013").is_dir():
         root = folder
     else:
@@ -178,33 +169,12 @@ def run(
     return record, task.model
 
 
-def build(settings: DetectionSettings, weights: str = "random") -> nn.Module:
-    """The detector that the settings describe."""
-    if isinstance(settings, SsdSettings):
-        return build_ssd300(
-            weights=weights,
-            width=settings.width,
-            frozen_blocks=settings.frozen_blocks,
-            mining=settings.mining,
-        )
-    return build_faster_rcnn(
-        backbone=settings.backbone,
-        weights=weights,
-        image_size=None if settings.crops else WHOLE_IMAGE,
-        width=settings.width,
-        fpn_channels=settings.fpn_channels,
-        rois_per_image=settings.rois_per_image,
-        proposals=settings.proposals,
-        frozen_blocks=settings.frozen_blocks,
-    )
-
-
 def train_step(model: nn.Module, batch: dict[str, Any]) -> dict[str, Tensor]:
     """One forward pass: torchvision's summed loss."""
     images = [image.float() / 255 for image in batch["image"]]
     pairs = zip(batch["boxes"], batch["labels"], strict=True)
     targets = [{"boxes": boxes, "labels": labels} for boxes, labels in pairs]
-    return {"loss": total_loss(model, images, targets)}
+    return {"loss": sum(model(images, targets).values())}
 
 
 def detect(settings: DetectionSettings, model: nn.Module, image: np.ndarray) -> Detections:

@@ -6,27 +6,17 @@ Its files::
     FullIJCNN2013/gt.txt                      00000.ppm;x1;y1;x2;y2;class_id, one sign a line
 """
 
-import hashlib
 import math
 import re
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
-from hw3.data import (
-    InputError,
-    download,
-    expanded,
-    kind_of,
-    read_picture,
-    unpack,
-)
+from hw3.data import InputError, download, fingerprint, kind_of, laid_out, read_picture
 
 ARCHIVE = "https://sid.erda.dk/public/archives/ff17dc924eba88d5d01a807357d6614c/FullIJCNN2013.zip"
 """Where the publisher keeps all 900 images with gt.txt."""
@@ -150,7 +140,7 @@ def read_gtsdb(path: Path) -> GtsdbDataset:
         class_ids=[row[:, 4] for row in rows],
         labels=[np.array([group_of(c) for c in row[:, 4]], dtype=np.int64) for row in rows],
         notices=notices,
-        fingerprint=_fingerprint([folder / "gt.txt", *paths.values()]),
+        fingerprint=fingerprint({own.name: own for own in (folder / "gt.txt", *paths.values())}),
         kind=kind_of(folder),
     )
 
@@ -161,14 +151,10 @@ def fetch_gtsdb(source: str, folder: Path) -> Path:
     `source` is "download" (the publisher's archive), that archive as a file, both unpacked below
     `folder`, or a folder, which is used where it is.
     """
-    path = expanded(source)
     if source == "download":
-        path = download(ARCHIVE, folder / ARCHIVE.rsplit("/", 1)[-1])
-    if path.is_dir():
-        return path
-    if not path.is_file():
-        raise InputError(f"{source}: give `download`, the archive FullIJCNN2013.zip, or a folder")
-    return unpack(path, folder, "FullIJCNN2013")
+        source = str(download(ARCHIVE, folder / ARCHIVE.rsplit("/", 1)[-1]))
+    named = "`download`, the archive FullIJCNN2013.zip"
+    return laid_out(source, folder, "FullIJCNN2013", named)
 
 
 def split(image_ids: Iterable[int], name: str, seed: int) -> dict[str, list[int]]:
@@ -282,18 +268,6 @@ def _line_faults(line: str, sizes: Sizes) -> list[str]:
         f"class {class_id} is outside 0-42": not 0 <= class_id <= 42,
         "the box is reversed": x1 > x2 or y1 > y2,
         "the box is empty": x1 == x2 or y1 == y2,
-        f"the box leaves the image, which is {width} x {height}": outside,
+        f"the box leaves the image, which is {width} x {height}": outside and height < math.inf,
     }
     return [reason for reason, holds in reasons.items() if holds]
-
-
-def _fingerprint(files: list[Path]) -> str:
-    """Hash of all names and contents."""
-
-    def digest(file: Path) -> bytes:
-        return file.name.encode() + hashlib.blake2b(file.read_bytes()).digest()
-
-    with ThreadPoolExecutor() as pool:
-        done = pool.map(digest, files)
-        digests = list(tqdm(done, "hashing", len(files), unit="file", disable=None, leave=False))
-    return hashlib.blake2b(b"".join(digests), digest_size=16).hexdigest()

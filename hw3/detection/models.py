@@ -1,7 +1,7 @@
 """The two detectors, put together from torchvision's parts: Faster R-CNN with FPN, and SSD300.
 
 Label 0 is the background, signs are 1 to 4. In training mode a model takes images and targets and
-returns its losses (`total_loss`), in evaluation mode detections (`predict`).
+returns its losses, in evaluation mode detections (`predict`).
 """
 
 from itertools import accumulate
@@ -32,8 +32,11 @@ from hw3.backbones import (
 from hw3.data import InputError
 from hw3.detection.gtsdb import GROUPS
 from hw3.detection.tiles import TILE, Detections, merge, tile_origins, to_numpy
+from hw3.settings import DetectionSettings, FasterRcnnSettings, SsdSettings
 
 CLASSES = len(GROUPS) + 1
+WHOLE_IMAGE = (800, 1333)
+"""Shortest and longest side that Faster R-CNN resizes to where it is trained on whole images."""
 SCORE_THRESHOLD = 0.05
 """Detections below it are not returned."""
 _SIZES = ((16, 24), (32, 48), (64, 96), (128, 192), (256, 384))
@@ -51,85 +54,70 @@ PART, PART_OVERLAP = 1360, 400
 """Side of these parts and the pixels that they share, more than the largest anchor has."""
 
 
-def build_faster_rcnn(
-    *,
-    backbone: Literal["resnet50-fpn", "vgg16-fpn"],
-    weights: str,
-    image_size: tuple[int, int] | None = None,
-    width: float = 1.0,
-    fpn_channels: int = 256,
-    frozen_blocks: int = 2,
-    rois_per_image: int = 512,
-    proposals: int = 2000,
-) -> faster_rcnn.FasterRCNN:
-    """Faster R-CNN (Ren et al. 2015) on a feature pyramid (Lin et al. 2017).
+def build(settings: DetectionSettings, weights: str = "random") -> nn.Module:
+    """The detector that the settings describe, whatever weights they name, in the faster layout.
+
+    Faster R-CNN (Ren et al. 2015) on a feature pyramid (Lin et al. 2017): ResNet50's stages
+    (strides 4 to 32) make it, or VGG16's conv3_3, conv4_3 and conv5_3 (strides 4 to 16); one more
+    level is pooled from the coarsest. `width` is a share of the box head's 1024 channels, too;
+    below 1, VGG16 gets BatchNorm, without which it hardly trains from random weights.
+
+    SSD300 (Liu et al. 2016) on VGG16, with the default boxes of torchvision's ssd300_vgg16. It
+    resizes any image to 300x300; a 300-pixel tile (`hw3.detection.tiles`) stays as it is.
 
     Args:
-        backbone: ResNet50's stages (strides 4 to 32) make the pyramid, or VGG16's conv3_3, conv4_3
-            and conv5_3 (strides 4 to 16); one more level is pooled from the coarsest.
+        settings: a `FasterRcnnSettings` or `SsdSettings`.
         weights: "coco" (torchvision's whole detector), "imagenet" (its backbone), "random", or a
             file with either; see `OUTPUTS`. ResNet50's BatchNorm is frozen, as in torchvision,
             unless it starts at random or with a file of a detector that trained it.
-        image_size: (shortest side, bound of the longest) to resize to; None: native pixels.
-        width: share of the backbone's channels and of the box head's 1024. Below 1, VGG16 gets
-            BatchNorm, without which it hardly trains from random weights.
-        fpn_channels: channels of each level of the pyramid.
-        frozen_blocks: how many of the backbone's five blocks, from the first, are not trained.
-        rois_per_image: proposals drawn from an image for the box head's loss.
-        proposals: best proposals of a training image, of which those are drawn.
 
     Example:
-        >>> model = build_faster_rcnn(backbone="vgg16-fpn", weights="random", width=1 / 16)
+        >>> from hw3.settings import OURS
+        >>> model = build(OURS["faster-rcnn"].but(width=1 / 16))
         >>> model.roi_heads.box_predictor.cls_score
         Linear(in_features=64, out_features=5, bias=True)
     """
-    if weights == "coco" and (backbone, fpn_channels) != ("resnet50-fpn", 256):
+    return (_ssd300 if isinstance(settings, SsdSettings) else _faster_rcnn)(settings, weights)
+
+
+def _faster_rcnn(settings: FasterRcnnSettings, weights: str) -> faster_rcnn.FasterRCNN:
+    channels, head_channels = settings.fpn_channels, round(settings.width * 1024)
+    if weights == "coco" and (settings.backbone, channels) != ("resnet50-fpn", 256):
         raise InputError("weights coco are for resnet50-fpn with 256 fpn_channels")
-    whole = _detector_state(weights, faster_rcnn.FasterRCNN_ResNet50_FPN_Weights.COCO_V1, width)
+    coco = faster_rcnn.FasterRCNN_ResNet50_FPN_Weights.COCO_V1
+    whole = _detector_state(weights, coco, settings.width)
     start = "random" if whole else weights
-    if backbone == "resnet50-fpn":
-        norm_layer = _norm_layer(weights, whole)
-        pyramid = _resnet50_fpn(start, width, frozen_blocks, norm_layer, fpn_channels)
+    if settings.backbone == "resnet50-fpn":
+        pyramid = _resnet50_fpn(start, settings, _norm_layer(weights, whole))
         mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     else:
-        pyramid = _vgg16_fpn(start, width, frozen_blocks, fpn_channels)
-        mean, std = VGG16_MEAN, VGG16_STD
-    sizes, head_channels = ANCHORS[backbone], round(width * 1024)
+        pyramid, mean, std = _vgg16_fpn(start, settings), VGG16_MEAN, VGG16_STD
+    sizes = ANCHORS[settings.backbone]
     model = faster_rcnn.FasterRCNN(
         pyramid,
         rpn_anchor_generator=_FullPrecisionAnchors(sizes, ((1.0,),) * len(sizes)),
-        box_head=faster_rcnn.TwoMLPHead(fpn_channels * 7**2, head_channels),
+        box_head=faster_rcnn.TwoMLPHead(channels * 7**2, head_channels),
         box_predictor=faster_rcnn.FastRCNNPredictor(head_channels, CLASSES),
         box_score_thresh=SCORE_THRESHOLD,
-        box_batch_size_per_image=rois_per_image,
-        rpn_post_nms_top_n_train=proposals,
+        box_batch_size_per_image=settings.rois_per_image,
+        rpn_post_nms_top_n_train=settings.proposals,
     )
-    transform = GeneralizedRCNNTransform if image_size else _NativeSize
-    model.transform = transform(*(image_size or (0, 0)), mean, std)
+    transform = _NativeSize if settings.crops else GeneralizedRCNNTransform
+    model.transform = transform(*WHOLE_IMAGE, mean, std)
     _full_precision_outputs(model.rpn.head, model.roi_heads.box_predictor)
     return _finished(model, whole, weights)
 
 
-def build_ssd300(
-    *,
-    weights: str,
-    width: float = 1.0,
-    frozen_blocks: int = 2,
-    mining: Literal["image", "batch"] = "image",
-) -> "SSD300":
-    """SSD300 on VGG16 (Liu et al. 2016), with the default boxes of torchvision's ssd300_vgg16.
-
-    It resizes any image to 300x300; a 300-pixel tile (`hw3.detection.tiles`) stays as it is. The
-    arguments are those of `build_faster_rcnn`; `mining` see `SSD300.compute_loss`.
-    """
-    whole = _detector_state(weights, ssd.SSD300_VGG16_Weights.COCO_V1, width)
+def _ssd300(settings: SsdSettings, weights: str) -> "SSD300":
+    whole = _detector_state(weights, ssd.SSD300_VGG16_Weights.COCO_V1, settings.width)
     features = vgg16_features("random" if whole else weights)
     extractor = ssd.SSDFeatureExtractorVGG(features, highres=False)
     for place, block in enumerate([extractor.features, *extractor.extra]):
-        _narrow(block, width, norm=place < 2)  # the later maps shrink to one pixel
-    extractor.scale_weight = nn.Parameter(extractor.scale_weight.data[: round(width * 512)])
+        _narrow(block, settings.width, norm=place < 2)  # the later maps shrink to one pixel
+    scale = extractor.scale_weight.data[: round(settings.width * 512)]
+    extractor.scale_weight = nn.Parameter(scale)
     layers = nn.Sequential(*extractor.features, *extractor.extra[0])
-    layers[: VGG16_BLOCKS[frozen_blocks]].requires_grad_(False)
+    layers[: VGG16_BLOCKS[settings.frozen_blocks]].requires_grad_(False)
     model = SSD300(
         extractor,
         DefaultBoxGenerator(
@@ -143,7 +131,7 @@ def build_ssd300(
         image_std=VGG16_STD,
         score_thresh=SCORE_THRESHOLD,
     )
-    model.mining = mining
+    model.mining = settings.mining
     _full_precision_outputs(model.head)
     return _finished(model, whole, weights)
 
@@ -195,23 +183,6 @@ class SSD300(ssd.SSD):
         return self.postprocess_detections(self.head(maps), anchors, sizes)
 
 
-def total_loss(model: nn.Module, images: list[Tensor], targets: list[dict[str, Tensor]]) -> Tensor:
-    """torchvision's own loss of a model in training mode, the sum of its parts.
-
-    Boxes without area, of which it would not be finite, and background labels are an InputError.
-    """
-    faults = []
-    for place, target in enumerate(targets):
-        boxes = target["boxes"]
-        proper = boxes.isfinite().all(1) & (boxes[:, 2:] > boxes[:, :2]).all(1)
-        faults += [f"target {place}: box {box} has no area" for box in boxes[~proper].tolist()]
-        if (target["labels"] < 1).any():
-            faults.append(f"target {place}: a label below 1, but 0 is the background")
-    if faults:
-        raise InputError(f"{'; '.join(faults)}. Drop such boxes after augmentation")
-    return sum(model(images, targets).values())
-
-
 @torch.no_grad()
 def predict(model: nn.Module, image: Tensor) -> Detections:
     """Detections in a whole image, float (3, height, width) in [0, 1]. Sets evaluation mode."""
@@ -258,38 +229,35 @@ class _ScaledPyramid(BackboneWithFPN):
         return self.fpn({level: 0.02 * features for level, features in self.body(x).items()})
 
 
-def _vgg16_fpn(weights: str, width: float, frozen_blocks: int, channels: int) -> BackboneWithFPN:
-    features = vgg16_features(weights)
+def _vgg16_fpn(weights: str, settings: FasterRcnnSettings) -> BackboneWithFPN:
+    features, width = vgg16_features(weights), settings.width
     _narrow(features, width, norm=True)
-    features[: VGG16_BLOCKS[frozen_blocks]].requires_grad_(False)
+    features[: VGG16_BLOCKS[settings.frozen_blocks]].requires_grad_(False)
     levels = {"15": "0", "22": "1", "29": "2"}
     inputs = [round(width * outputs) for outputs in (256, 512, 512)]
     pyramid = _ScaledPyramid if width == 1.0 else BackboneWithFPN  # BatchNorm has scaled already
-    return pyramid(features, levels, inputs, channels)
+    return pyramid(features, levels, inputs, settings.fpn_channels)
 
 
 def _resnet50_fpn(
-    weights: str,
-    width: float,
-    frozen_blocks: int,
-    norm_layer: type[nn.Module],
-    channels: int,
+    weights: str, settings: FasterRcnnSettings, norm_layer: type[nn.Module]
 ) -> BackboneWithFPN:
     """A pyramid with BatchNorm (Li et al. 2021) where the network's own is trained.
 
     Without it a ResNet50 from random weights falls silent at a high learning rate.
     """
-    network = resnet50(norm_layer=norm_layer)
+    network, width = resnet50(norm_layer=norm_layer), settings.width
     if weights == "imagenet":
         load_state(network, fetch_state(ResNet50_Weights.IMAGENET1K_V1), weights)
     elif weights != "random":
         load_state(network, read_state(Path(weights)), weights)
     _narrow(network, width)
-    nn.Sequential(*network.children())[: (0, 4, 5, 6, 7, 8)[frozen_blocks]].requires_grad_(False)
+    frozen = (0, 4, 5, 6, 7, 8)[settings.frozen_blocks]
+    nn.Sequential(*network.children())[:frozen].requires_grad_(False)
     levels = {"layer1": "0", "layer2": "1", "layer3": "2", "layer4": "3"}
     inputs = [round(width * outputs) for outputs in (256, 512, 1024, 2048)]
     fpn_norm = norm_layer if norm_layer is nn.BatchNorm2d else None
-    return BackboneWithFPN(network, levels, inputs, channels, norm_layer=fpn_norm)
+    return BackboneWithFPN(network, levels, inputs, settings.fpn_channels, norm_layer=fpn_norm)
 
 
 def _norm_layer(weights: str, whole: dict[str, Tensor] | None) -> type[nn.Module]:

@@ -53,13 +53,14 @@ def predict_tiled(model: nn.Module, image: Tensor, batch_size: int = 8) -> Detec
     """Detections of SSD300 in a whole image, found tile by tile at native resolution.
 
     Args:
-        model: from `hw3.detection.models.build_ssd300`; set to evaluation mode.
+        model: from `hw3.detection.models.build`; set to evaluation mode.
         image: float (3, height, width) in [0, 1]; padded with zeros where tiles reach beyond it.
         batch_size: tiles at once.
 
     Example:
-        >>> from hw3.detection.models import build_ssd300
-        >>> model = build_ssd300(weights="random", width=1 / 16)
+        >>> from hw3.detection.models import build
+        >>> from hw3.settings import OURS
+        >>> model = build(OURS["ssd300"].but(width=1 / 16))
         >>> sorted(predict_tiled(model, torch.zeros(3, 300, 600)))
         ['boxes_xyxy', 'labels', 'scores']
     """

@@ -30,6 +30,7 @@ from hw3.simulated.brains import simulate_lgg
 PARTS = ("train", "validation", "test")
 ENDINGS = ("_predicted.png", "_overlay.png")
 """Of the files that `look` fills."""
+VALIDATED = ("dice", "iou", "accuracy", "dice_batch_mean", "iou_batch_mean")
 BATCH = 16
 """Slices predicted at once."""
 ENCODER_NORMS = "encoder_norms"
@@ -45,12 +46,7 @@ class Data(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        named = [
-            (patient, number)
-            for part in PARTS
-            for patient, numbers in self.split.get(part, {}).items()
-            for number in numbers
-        ]
+        named = [(p, n) for part in self.split.values() for p, own in part.items() for n in own]
         if len({*named}) < len(named):
             raise ValueError("split: a slice is there twice")
         return self
@@ -74,7 +70,7 @@ class Counts(BaseModel):
 class Evidence(BaseModel):
     """What a record's results are derived from."""
 
-    pixels_per_slice: Number
+    pixels_per_slice: Annotated[Number, Field(gt=0)]
     train: dict[str, Counts]
     validation: dict[str, Counts]
     test: dict[str, Counts]
@@ -103,13 +99,7 @@ def prepare(
     """
     folder = data_folder()
     if source is None and profile.simulated:
-        root = simulate_lgg(
-            folder / f"simulated-{profile.name}-{__version__}",
-            patients=profile.patients,
-            slices=profile.slices,
-            size=profile.slice_size,
-            seed=profile.seed,
-        )
+        root = simulate_lgg(folder / f"simulated-{profile.name}-{__version__}", **profile.brains)
     elif source is None and (folder / "kaggle_3m").is_dir():
         root = folder
     else:
@@ -145,7 +135,7 @@ def run(
             f"{dataset.images.shape[1]}: read it again at the same size"
         )
     accelerator = training.make_accelerator(settings.mixed_precision)
-    split = lgg.SPLITS[settings.split](dataset, settings.seed)
+    split = lgg.split(dataset, settings.split, settings.seed)
     data = {
         "kind": dataset.kind,
         "note": note,
@@ -164,12 +154,29 @@ def run(
         SliceSamples(dataset, split["train"], settings),
         lambda model, batch: train_step(model, batch, LOSSES[settings.loss]),
     )
-    if len(split["validation"]):
-        part = (dataset, split["validation"], accelerator)
-        task.after_epoch = lambda model, _: {"validation": validate(settings, model, *part)}
+
+    def validate(model: nn.Module, _epoch: int) -> dict[str, Any]:
+        counts, loss = count(model, dataset, split["validation"], accelerator, settings)
+        if not math.isfinite(loss):  # the last step of an epoch may have ruined the weights
+            raise FloatingPointError(f"the validation loss is {loss}: lower the learning rate")
+        result = scores(counts, batch_size=settings.batch_size)
+        return {"validation": {"loss": loss} | {name: result[name] for name in VALIDATED}}
+
+    task.after_epoch = validate if len(split["validation"]) else None
     checkpoint = folder / f"{record.stem}.checkpoint.pt"
     record.history = training.fit(task, settings, accelerator, checkpoint, record.key, workers)
-    _score(record, task.model, dataset, split, accelerator)
+    for entry in record.history:
+        counts, total = entry.pop("counts"), entry.pop("pixels")
+        entry["train"] = {
+            "loss": entry.pop("loss"),
+            "dice": float(dice(*counts)),
+            "iou": float(iou(*counts)),
+            "accuracy": 1 - (counts[1] + counts[2]) / total,
+        }
+    clock = perf_counter()  # from here on, and here alone, the test part is read
+    record.evidence = _evidence(task.model, dataset, split, accelerator)
+    record.seconds_per_image = round((perf_counter() - clock) / len(dataset), 5)
+    record.results = derive_results(record)
     keep(record, task.model, folder, accelerator)
     return record, task.model
 
@@ -190,22 +197,6 @@ def train_step(model: nn.Module, batch: dict[str, Any], loss: Callable) -> dict[
         counts = torch.stack([kind.sum() for kind in kinds])
     pixels = torch.tensor(mask.numel(), device=mask.device)
     return {"loss": loss(logits, mask), "counts": counts, "pixels": pixels}
-
-
-def validate(
-    settings: SegmentationSettings,
-    model: nn.Module,
-    dataset: LggDataset,
-    indices: np.ndarray,
-    accelerator: Accelerator,
-) -> dict[str, float]:
-    """Loss and scores of these slices, as they stand in a record's history."""
-    counts, value = count(model, dataset, indices, accelerator, settings)
-    result = scores(counts, batch_size=settings.batch_size)
-    kept = ("dice", "iou", "accuracy", "dice_batch_mean", "iou_batch_mean")
-    if not math.isfinite(value):  # the last step of an epoch may have ruined the weights
-        raise FloatingPointError(f"the validation loss is {value}: lower the learning rate")
-    return {"loss": value} | {name: result[name] for name in kept}
 
 
 def to_unit_range(images: Tensor) -> Tensor:
@@ -370,29 +361,6 @@ def look(
     line = max(1, round(max(image.shape) / 500))  # seen when the whole slice fits a screen
     overlay = cv2.drawContours(image.copy(), outlines, -1, PREDICTED_RGB, line)
     return tuple(cv2.imencode(".png", own)[1].tobytes() for own in (255 * mask, overlay[..., ::-1]))
-
-
-def _score(
-    record: RunRecord,
-    model: nn.Module,
-    dataset: LggDataset,
-    split: dict[str, np.ndarray],
-    accelerator: Accelerator,
-) -> None:
-    """Fill in the record's results, evidence and times. The only place that reads the test part."""
-    clock = perf_counter()
-    record.evidence = _evidence(model, dataset, split, accelerator)
-    scored = sum(map(len, split.values()))
-    record.seconds_per_image = round((perf_counter() - clock) / scored, 5)
-    record.results = derive_results(record)
-    for entry in record.history:
-        counts, total = entry.pop("counts"), entry.pop("pixels")
-        entry["train"] = {
-            "loss": entry.pop("loss"),
-            "dice": float(dice(*counts)),
-            "iou": float(iou(*counts)),
-            "accuracy": 1 - (counts[1] + counts[2]) / total,
-        }
 
 
 def _evidence(

@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -26,15 +26,7 @@ import numpy as np
 from tqdm import tqdm
 
 from hw3 import __version__
-from hw3.data import (
-    InputError,
-    expanded,
-    kind_of,
-    read_picture,
-    sweep,
-    unpack,
-    whole_folder,
-)
+from hw3.data import InputError, fingerprint, kind_of, laid_out, read_picture, sweep, whole_folder
 
 KAGGLE_NAME = "mateuszbuda/lgg-mri-segmentation"
 ENDINGS = (".tif", ".tiff")
@@ -137,8 +129,9 @@ def read_lgg(folder: Path, *, size: int, cache: Path) -> LggDataset:
     if size <= 0 or size % 16:
         raise InputError(f"image_size is {size}: choose a multiple of 16, such as 128 or 256")
     root, pairs, faults = _pair_files(Path(folder))
-    fingerprint = _fingerprint(pairs)
-    entry = cache / f"lgg-{fingerprint[:16]}-{size}-{__version__}"
+    files = {f"{path.parent.name}/{path.name}": path for pair in pairs for path in pair}
+    key = fingerprint(files, size=16)
+    entry = cache / f"lgg-{key[:16]}-{size}-{__version__}"
     sweep(cache)
     index = None if faults else _checked_index(entry)
     if index is None:
@@ -149,7 +142,7 @@ def read_lgg(folder: Path, *, size: int, cache: Path) -> LggDataset:
         patient_ids=np.array([image.parent.name for image, _ in pairs]),
         slice_indices=np.array([_patient_and_number(image)[1] for image, _ in pairs]),
         **{name: np.load(entry / f"{name}.npy", mmap_mode="r") for name in ARRAYS},
-        fingerprint=fingerprint,
+        fingerprint=key,
         kind=kind_of(root),
     )
 
@@ -161,36 +154,29 @@ def find_slices(folder: Path) -> list[Pair]:
     return pairs
 
 
-def split_by_slice(dataset: LggDataset, seed: int) -> dict[str, np.ndarray]:
-    """80 / 10 / 10 % of the slices, as in the report; slices of one patient land on both sides."""
-    held_out = round(0.1 * len(dataset))
-    order = np.random.default_rng(seed).permutation(len(dataset))
-    validation, test, train = np.split(order, [held_out, 2 * held_out])
-    return {"train": np.sort(train), "validation": np.sort(validation), "test": np.sort(test)}
+def split(dataset: LggDataset, name: str, seed: int) -> dict[str, np.ndarray]:
+    """The indices of each part; an InputError if there are too few patients.
 
-
-def split_by_fold(dataset: LggDataset, fold: int) -> dict[str, np.ndarray]:
-    """One fifth of the patients is tested, in one of the folds each; there is no validation part.
-
-    Sorted by site (<study>_<site>_...) and name, they are dealt out in turn: each fold has its
-    share of each site.
+    Args:
+        dataset: all slices.
+        name: slice (80 / 10 / 10 % of the slices, as in the report; those of one patient land on
+            both sides), or fold0 to fold4 (a fifth of the patients is tested, in one of the folds
+            each; no validation part). Sorted by site (<study>_<site>_...) and name, patients are
+            dealt out in turn: each fold has its share of each site.
+        seed: of the split by slice.
     """
-    patients = sorted(set(dataset.patient_ids.tolist()), key=lambda own: (own.split("_")[1:2], own))
+    if name == "slice":
+        held_out = round(0.1 * len(dataset))
+        order = np.random.default_rng(seed).permutation(len(dataset))
+        validation, test, train = map(np.sort, np.split(order, [held_out, 2 * held_out]))
+        return {"train": train, "validation": validation, "test": test}
+    patients = sorted({*dataset.patient_ids.tolist()}, key=lambda own: (own.split("_")[1:2], own))
     if len(patients) < FOLDS:
         remedy = "choose split slice, or give more patients"
-        raise InputError(f"split is fold{fold}, of {len(patients)} patient(s): {remedy}")
-    tested = np.isin(dataset.patient_ids, patients[fold::FOLDS])
+        raise InputError(f"split is {name}, of {len(patients)} patient(s): {remedy}")
+    tested = np.isin(dataset.patient_ids, patients[int(name.removeprefix("fold")) :: FOLDS])
     train, test = np.flatnonzero(~tested), np.flatnonzero(tested)
     return {"train": train, "validation": np.array([], int), "test": test}
-
-
-SPLITS: dict[str, Callable[[LggDataset, int], dict[str, np.ndarray]]] = {
-    "slice": split_by_slice,
-    **{
-        f"fold{fold}": lambda dataset, seed, fold=fold: split_by_fold(dataset, fold)
-        for fold in range(FOLDS)
-    },
-}
 
 
 def fetch_lgg(source: str, folder: Path) -> Path:
@@ -201,12 +187,7 @@ def fetch_lgg(source: str, folder: Path) -> Path:
     """
     if source == "kaggle":
         return _from_kaggle()
-    path = expanded(source)
-    if path.is_dir():
-        return path
-    if not path.is_file():
-        raise InputError(f"{source}: give `kaggle`, the zip that Kaggle gives, or a folder")
-    return unpack(path, folder, "kaggle_3m")
+    return laid_out(source, folder, "kaggle_3m", "`kaggle`, the zip that Kaggle gives")
 
 
 def _from_kaggle() -> Path:
@@ -285,16 +266,6 @@ def _pair_files(folder: Path) -> tuple[Path, list[Pair], list[str]]:
 def _patient_and_number(image: Path) -> tuple[str, int | None]:
     found = re.fullmatch("(.+)_([0-9]+)", image.stem)
     return (found[1], int(found[2])) if found else (image.stem, None)
-
-
-def _fingerprint(pairs: Sequence[Pair]) -> str:
-    def digest(path: Path) -> bytes:
-        content = hashlib.blake2b(path.read_bytes(), digest_size=16).digest()
-        return f"{path.parent.name}/{path.name}".encode() + content
-
-    with ThreadPoolExecutor() as pool:
-        digests = pool.map(digest, [path for pair in pairs for path in pair])
-        return hashlib.blake2b(b"".join(digests), digest_size=16).hexdigest()
 
 
 def _checked_index(entry: Path) -> dict[str, Any] | None:

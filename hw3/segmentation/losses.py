@@ -4,8 +4,6 @@ Where several processes share a batch, each pools its own part, and their gradie
 the result is close to that of one process, but not the same.
 """
 
-from collections.abc import Callable
-
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -41,7 +39,4 @@ def dice_bce_loss(logits: Tensor, mask: Tensor) -> Tensor:
     return dice_loss(logits, mask) + binary_cross_entropy_with_logits(logits.float(), mask.float())
 
 
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "dice": dice_loss,
-    "dice_bce": dice_bce_loss,
-}
+LOSSES = {"dice": dice_loss, "dice_bce": dice_bce_loss}

@@ -157,12 +157,8 @@ def dice_gain(before: SliceCounts, after: SliceCounts, seed: int = 0) -> tuple[f
     _, *chosen = np.intersect1d(_slice_ids(before), _slice_ids(after), return_indices=True)
     if not len(chosen[0]):
         raise InputError("no slice was counted both before and after: give counts of the same part")
-    volumes = np.stack(
-        [
-            _by_patient(counts.patient_ids[own], counts.triple[:, own])
-            for counts, own in zip((before, after), chosen, strict=True)
-        ]
-    )
+    pairs = zip((before, after), chosen, strict=True)
+    volumes = np.stack([_by_patient(c.patient_ids[own], c.triple[:, own]) for c, own in pairs])
     drawn = _draw(np.random.default_rng(seed), volumes.shape[2])
     resampled = drawn @ volumes.swapaxes(1, 2)
     gains = np.subtract(*(dice(*own.T) for own in resampled[::-1]))
