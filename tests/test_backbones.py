@@ -166,7 +166,7 @@ def test_the_shipped_weights_score_as_their_run_did(model) -> None:
 
 
 @pytest.mark.parametrize("model", ["faster-rcnn", "ssd300"])
-def test_the_shipped_weights_find_signs_on_new_roads(model, tmp_path, monkeypatch) -> None:
+def test_the_start_weights_find_signs_on_new_roads(model, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("HW3_PROFILE", "sample")
     chosen = settings.recipe(model)
     weights = WEIGHTS / f"start_{model.replace('-', '_')}.safetensors"

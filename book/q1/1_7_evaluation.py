@@ -106,7 +106,8 @@ published = json.loads(Path("../published.json").read_text())
 rows = []
 for own in published["segmentation"]:
     value = f"{own['dice']:.3f}" + (f" ± {own['deviation']}" if "deviation" in own else "")
-    more = [f"{name} {own[name]:.3f}" for name in ("median", "iou") if name in own]
+    named = (("median", "median"), ("iou", "IoU"))
+    more = [f"{name} {own[key]:.3f}" for key, name in named if key in own]
     source = f" {{cite}}`{own['source']}`" if own["source"] else ""
     cells = [", ".join([value, *more]), own["what"] + source, own["mean"]]
     rows.append([*cells, alike.get(own["mean"]), by_folds.get(own["mean"])])

@@ -40,7 +40,7 @@ RUNS = Path("../runs")
 # %% [markdown]
 # ## Balance, and a detector for each group
 #
-# All detectors here are small Faster R-CNN that start from simulated roads and are tested on the official images. *As they come*: half of the crops lie around a sign, any sign. *Balanced*: a group is drawn first, each equally often, then one of its signs; all else is the same. *One for each*: four detectors, each of them with as many crops as the first; for each of them the signs of the other groups are background. *Longer*: one detector for all groups, whose fewer but larger crops hold 1.6 times the pixels of the four together; fewer of them lie around a sign.
+# All detectors here are small Faster R-CNN that start from simulated roads and are tested on the official images. *As they come*: half of the crops lie around a sign, any sign. *Balanced*: a group is drawn first, each equally often, then one of its signs; all else is the same. *One for each*: four detectors, each of them with as many crops as the first; for each of them the signs of the other groups are background. *Longer*: one detector for all groups, whose fewer but larger crops hold more pixels than those of the four together; fewer of them lie around a sign.
 
 # %%
 single = {
