@@ -57,7 +57,7 @@ def covered(
 
 
 def folds(folder: Path) -> list[RunRecord]:
-    """The runs of the U-Net's cross-validation that were made; each tests patients of its own."""
+    """The five runs of the U-Net's cross-validation; each tests patients of its own."""
     return [load(path) for path in sorted(folder.glob("lgg-patients-fold?.json"))]
 
 
