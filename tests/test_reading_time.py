@@ -11,8 +11,13 @@ import reading_time
 
 def page(words: int, figures: int = 0) -> nodes.document:
     document = new_document("page")
-    document += nodes.paragraph(text="word " * words)
+    document += nodes.paragraph(text="word " * (words // 2))
     document += nodes.literal_block(text="code = 1\n" * 1000)
+    document += nodes.raw(text="<details><summary>Sources</summary>", format="html")
+    document += nodes.paragraph(text="folded " * 1000)
+    document += nodes.raw(text="</details>", format="html")
+    document += nodes.raw(text="<br>", format="html")
+    document += nodes.paragraph(text="word " * (words - words // 2))
     document += [nodes.figure() for _ in range(figures)]
     return document
 
@@ -20,7 +25,9 @@ def page(words: int, figures: int = 0) -> nodes.document:
 @pytest.mark.parametrize(
     ("words", "figures", "minutes"), [(0, 0, 1), (600, 0, 3), (600, 4, 5), (790, 0, 4)]
 )
-def test_prose_and_figures_take_time_and_code_does_not(words, figures, minutes) -> None:
+def test_prose_and_figures_take_time_but_not_code_or_what_is_folded(
+    words, figures, minutes
+) -> None:
     assert reading_time.minutes(page(words, figures)) == minutes
 
 

@@ -12,8 +12,14 @@ TIMED = ("book/index", "book/q")
 
 
 def minutes(tree: nodes.document) -> int:
-    """Minutes for the prose, tables and figures of a page; code is not counted."""
-    words = sum(len(paragraph.astext().split()) for paragraph in tree.findall(nodes.paragraph))
+    """Minutes for the prose, tables and figures of a page, without code and what is folded."""
+    words, folded = 0, False
+    for node in tree.findall(lambda own: isinstance(own, nodes.raw | nodes.paragraph)):
+        text = node.astext()
+        if isinstance(node, nodes.paragraph):
+            words += 0 if folded else len(text.split())
+        elif "details>" in text:
+            folded = not text.rstrip().endswith("</details>")
     figures = sum(1 for _ in tree.findall(nodes.figure))
     return max(1, round(words / WORDS_A_MINUTE + figures * MINUTES_A_FIGURE))
 
