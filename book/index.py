@@ -12,7 +12,7 @@
 #
 # *Simulated slices, new to the U-Net ({doc}`1.7 <q1/1_7_evaluation>`): true outlines green, predicted ones orange.*
 #
-# **Tumours.** Yes: on patients it has never seen, a U-Net on a frozen VGG16 stays a few hundredths of Dice below what is published for such patients, and below what two experts reach (0.84). Split by slice, as in the report, it is tested on patients whose other slices it was trained on, which flatters it ({doc}`3.5 <q3/3_5_leakage>`).
+# **Tumours.** Yes: on patients it has never seen, a U-Net on a frozen VGG16 stays a few hundredths of Dice below what is published for such patients, and below what two experts reach (0.84). Split by slice, as in the report, it is tested on patients whose other slices it was trained on, which flatters it by about four hundredths ({doc}`3.5 <q3/3_5_leakage>`).
 # :::
 # :::{grid-item}
 # :columns: 12 12 5 5
@@ -109,6 +109,6 @@ first = table(
 display(first, sources(shown))
 
 # %% [markdown]
-# Brackets hold 95 % intervals, over patients for Dice, over seeds and images for AP. Dice is a mean over batches on validation slices, as in the report, and over all patients, each held out once, in the third row. AP is at IoU 0.5, in the last row the exact area at 0.6 for prohibitory, mandatory and danger signs; the last two rows are Faster R-CNN's, whose recipe grew with a look at these images. Published: {cite}`buda2017`; {cite}`arcos2018`; the winners of {cite}`houben2013`.
+# Brackets hold 95 % intervals, over patients for Dice, over seeds and images for AP. Dice is a mean over batches on validation slices, as in the report; in the third row over all patients, each held out once, so that its distance to the rows above is not the leak. AP is at IoU 0.5, in the last row the exact area at 0.6 for prohibitory, mandatory and danger signs; the last two rows are Faster R-CNN's, whose recipe grew with a look at these images. Published: {cite}`buda2017`; {cite}`arcos2018`; the winners of {cite}`houben2013`.
 #
 # Chapters 1 and 2 follow the report under its own numbers; chapter 3 goes beyond it. Scores on **real data** come from records, from which each can be computed again; **simulated data** are drawn by the book itself, so that every page runs anywhere: by `make book`, or on Colab ({doc}`how <appendix/reproducibility>`), with a GPU on the real data. {doc}`appendix/own_pictures` asks the networks about yours.

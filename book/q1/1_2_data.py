@@ -52,7 +52,9 @@ dataset = experiment.prepare(active(), settings=chosen)
 # Beside this page's slices stand the real ones, counted in the record of a run:
 
 # %%
-by_slice, by_patient = (records.load(RUNS / f"lgg-{name}.json") for name in ("slice", "patient"))
+by_slice, by_patient = (
+    records.load(RUNS / f"lgg-{name}.json") for name in ("slice", "patients-fold0")
+)
 parts = by_slice.results.values()
 share = sum(own["slices"] * (1 - own["accuracy_all_background"]) for own in parts)
 with_tumour = dataset.native_masks.any(axis=(1, 2)).sum()
@@ -76,7 +78,7 @@ plots.slices_with_masks(dataset, five)
 # %% [markdown]
 # ## Two ways to split
 #
-# The report splits **by slice**: all slices are shuffled and cut into training, validation and test. Neighbouring slices of one patient are much alike, and most test slices have a neighbour in training. Splitting **by patient** holds out whole patients. For this page that is one of five folds, in which each patient is tested once; folds are dealt out hospital by hospital, so that each has its share.
+# The report splits **by slice**: all slices are shuffled and cut into training, validation and test. Neighbouring slices of one patient are much alike, and most test slices have a neighbour in training. Splitting **by patient** holds out whole patients. Here that is the first of five folds, in which each patient is tested once; folds are dealt out hospital by hospital, so that each has its share.
 
 # %%
 splits = {

@@ -68,7 +68,7 @@ for title, own in patients.items():
     rows.append([title, len(own), pooled, with_interval(gains.mean(), mean, "+.3f")])
     rows[-1].append(f"{np.median(gains):+.3f}")
 header = ["pooled Dice, leaked − held out", "mean over patients", "median"]
-table(["experiment", "patients", *header], rows)
+table(["experiment", "patients with tumour", *header], rows)
 
 # %% mystnb={"figure": {"name": "fig-3-6", "caption": "Dice of each patient with tumour over the same slices: when the patient was held out, and when the patient's other slices were trained on. Left our recipe, all folds together, right the controlled leak, all seeds together. Real data."}, "image": {"alt": "Two panels of points around a dotted diagonal. On the left most points lie in the upper right corner, close to the diagonal or just above it; a few lie far above. On the right they spread over the whole diagonal, more of them above than below."}}
 with plots.report_style():
@@ -82,7 +82,7 @@ with plots.report_style():
 figure
 
 # %% [markdown]
-# A split by slice flatters our recipe by about four hundredths of Dice, pooled or as a mean over patients; both intervals lie above 0. A few patients gain a lot, most gain little, as the median and {numref}`fig-3-6` show. The controlled leak agrees in pooled Dice alone, and over patients shows next to nothing, perhaps because the small network does hardly better on the slices that it was trained on, and so remembers little. Every gain here holds one more thing: a network that leaks has met more patients.
+# A split by slice flatters our recipe by about four hundredths of Dice, pooled or as a mean over patients; both intervals lie above 0. A few patients gain a lot; most gain or lose little, as the median and {numref}`fig-3-6` show. The controlled leak agrees in pooled Dice alone, and over patients shows next to nothing; a small network may remember too little. Every gain here holds one more thing: a network that leaks has met more patients.
 #
 # ## Photographs of one place
 #
