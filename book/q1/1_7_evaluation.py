@@ -82,7 +82,7 @@ rows = [
 table(["tested on slices not trained on", "patients with tumour", "slices", *names], rows)
 
 # %% [markdown]
-# By our recipe, new patients score lower than new slices of known ones. But more patients are tested, so that this does not measure the leak; {doc}`../q3/3_5_leakage` does, on the same slices.
+# By our recipe, new patients score lower than new slices of known ones, pooled or over patients. But more patients are tested, so that this does not measure the leak; {doc}`../q3/3_5_leakage` does, on the same slices.
 
 # %% tags=["hide-input"]
 runs = (by_report, by_slice, larger, folds)
