@@ -12,7 +12,7 @@
 #
 # *Simulated slices, new to the U-Net ({doc}`1.7 <q1/1_7_evaluation>`): true outlines green, predicted ones orange.*
 #
-# **Tumours.** Yes: on patients it has never seen, a U-Net on a frozen VGG16 stays a few hundredths of Dice below what is published for such patients, and below what two experts reach (0.84). Split by slice, as in the report, it is tested on patients whose other slices it was trained on, which flatters it by about four hundredths ({doc}`3.5 <q3/3_5_leakage>`).
+# **Tumours.** Yes: on patients it has never seen, a U-Net on a frozen VGG16 stays a few hundredths of Dice below what is published for such patients, and below what two experts reach ({doc}`1.7 <q1/1_7_evaluation>`). Split by slice, as in the report, it is tested on patients whose other slices it was trained on, which flatters it by about four hundredths ({doc}`3.5 <q3/3_5_leakage>`).
 # :::
 # :::{grid-item}
 # :columns: 12 12 5 5

@@ -99,7 +99,7 @@ rows = {
 table(["last epoch", "report", *columns], [[title, *row] for title, row in rows.items()])
 
 # %% [markdown]
-# **By the report's recipe its validation Dice and IoU nearly come back.** That is one seed, another split and a guessed learning rate; from one epoch to the next, and with other slices in a batch, the Dice moves by about a hundredth, so that agreement to the third digit is luck. **Its training Dice does not come back:** 0.873 for 0.922. The report's network fits what it was trained on far better than validation slices; ours hardly does, not even without augmentation. Milder transforms, or transforms drawn once and not in every epoch, could do that; the report does not say. The accuracies cannot be compared, since the slices differ, and with less tumour among them the same Dice goes with a higher accuracy.
+# **By the report's recipe its validation Dice and IoU nearly come back.** That is one seed, another split and a guessed learning rate; from one epoch to the next, and with other slices in a batch, the Dice moves by about a hundredth, so that agreement to the third digit is luck. **Its training Dice does not come back.** The report's network fits what it was trained on far better than validation slices; ours hardly does, not even without augmentation. Milder transforms, or transforms drawn once and not in every epoch, could do that; the report does not say. The accuracies cannot be compared, since the slices differ, and with less tumour among them the same Dice goes with a higher accuracy.
 #
 # ## Our recipe
 #
